@@ -1,0 +1,42 @@
+# Every target runs from a fresh clone. PYTHON is the interpreter the virtual environment is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo test test-slow lint docs clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+install: $(VENV)/.installed  ## Make .venv with the package and everything that tests need
+
+# torch first and pinned, so that a CPU build is taken where there is one. The last line holds oracles of the tests that
+# are installed without what they ask for: torchvision (only its Python part is used) pins a CUDA torch, panopticapi-lite an
+# old NumPy that its evaluation does not need.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0 panopticapi-lite==0.2.0
+	touch $@
+
+demo: install  ## Predict and evaluate the bundled sample with the bundled checkpoint, offline
+	$(BIN)/workbench demo
+
+test: install lint  ## Lint, type-check and run the tests
+	$(BIN)/python -m pytest
+
+test-slow: install  ## The tests that take minutes: full-size models
+	$(BIN)/python -m pytest -m slow
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: install  ## Write docs/cli.md from the commands' own help
+	$(BIN)/python -m tests.cli_reference > docs/cli.md
+
+clean:  ## Remove what the targets above made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs

@@ -1,0 +1,37 @@
+"""The workbench's own exceptions: what a caller can mend, told in one message."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WorkbenchError(Exception):
+    """Something that the user can mend: the message says the cause, the value, the place and the remedy."""
+
+
+class DatasetError(WorkbenchError):
+    """A dataset definition, or the files that it names, cannot be used as they are."""
+
+
+class SegmentTableError(WorkbenchError):
+    """A segment table breaks its schema, or a row's mask its image."""
+
+
+class RunError(WorkbenchError):
+    """A run folder cannot be opened, resumed or written."""
+
+
+class EvaluationError(WorkbenchError):
+    """Predictions and ground truth cannot be scored against each other."""
+
+
+class ModelError(WorkbenchError):
+    """A checkpoint cannot be loaded, or does not fit the dataset."""
+
+
+def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
+    """A sentence that names the nearest valid choice and lists them all (at most twelve)."""
+    choices = sorted(valid)
+    near = get_close_matches(wrong, choices, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    listed = ", ".join(choices[:12]) + (f", ... ({len(choices)} in all)" if len(choices) > 12 else "")
+    return f"{hint}Known: {listed or 'none'}."
