@@ -88,10 +88,14 @@ def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
     wrong = np.flatnonzero(runs.totals() != pixels)
     if len(wrong):
         row = int(wrong[0])
-        raise RleError(f"row {row}: RLE counts sum to {int(runs.totals()[row])}, not height x width = {int(pixels[row])}")
+        raise RleError(
+            f"row {row}: RLE counts sum to {int(runs.totals()[row])}, not height x width = {int(pixels[row])}"
+        )
 
 
-def _concatenated(column: pa.Array | pa.ChunkedArray | list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _concatenated(
+    column: pa.Array | pa.ChunkedArray | list[bytes],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     if isinstance(column, pa.Array):
@@ -103,10 +107,14 @@ def _concatenated(column: pa.Array | pa.ChunkedArray | list[bytes]) -> tuple[NDA
         raw = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]] if data else np.zeros(0, np.uint8)
         return raw, offsets - offsets[0]
     raw = np.frombuffer(b"".join(column), dtype=np.uint8)
-    return raw, np.concatenate([[0], np.cumsum([len(counts) for counts in column], dtype=np.int64)]).astype(np.int64)
+    return raw, np.concatenate([[0], np.cumsum([len(counts) for counts in column], dtype=np.int64)]).astype(
+        np.int64
+    )
 
 
-def _read_numbers(code: NDArray[np.int64], ends: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+def _read_numbers(
+    code: NDArray[np.int64], ends: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> NDArray[np.int64]:
     begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     sizes = ends - begins + 1
     if len(sizes) and sizes.max() > _LONGEST_CODE:

@@ -28,9 +28,15 @@ _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
 SEGMENT_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),  # the dataset's own key
-        pa.field("segment_id", pa.int32(), nullable=False),  # 1.. within the image, ascending source id; 0 is void
-        pa.field("ordinal", pa.int32(), nullable=False),  # position within its image in the source file, from 0
-        pa.field("category_id", pa.int32(), nullable=False),  # the dataset's own id, gaps and all; -1 for void
+        pa.field(
+            "segment_id", pa.int32(), nullable=False
+        ),  # 1.. within the image, ascending source id; 0 is void
+        pa.field(
+            "ordinal", pa.int32(), nullable=False
+        ),  # position within its image in the source file, from 0
+        pa.field(
+            "category_id", pa.int32(), nullable=False
+        ),  # the dataset's own id, gaps and all; -1 for void
         pa.field("isthing", pa.bool_(), nullable=False),
         pa.field("iscrowd", pa.bool_(), nullable=False),
         pa.field("score", pa.float64()),  # null for ground truth
@@ -106,9 +112,6 @@ def void_mask(table: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(table["segment_id"].to_numpy() == VOID_SEGMENT_ID)
 
 
-
-
-
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     unknown = set(columns) - set(schema.names)
     missing = {field.name for field in schema if not field.nullable} - set(columns)
@@ -147,9 +150,13 @@ def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
             )
         table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
-        raise SegmentTableError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
+        raise SegmentTableError(
+            f"{path}: not a readable Parquet file ({error}). Delete it and run again."
+        ) from error
     if not table.schema.equals(schema, check_metadata=False):
-        raise SegmentTableError(f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}")
+        raise SegmentTableError(
+            f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}"
+        )
     if schema is SEGMENT_SCHEMA:
         check_rle(table, str(path))
     return table

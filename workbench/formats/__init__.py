@@ -1,0 +1,1 @@
+"""One module a format: files on disk <-> segment tables."""

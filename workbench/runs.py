@@ -1,0 +1,173 @@
+"""A run folder: predictions in shards, a manifest that says where they came from, and what evaluation added.
+
+runs/<name>/run.json             manifest: dataset and fingerprint, model, task, parameters, versions, times, categories
+           predictions/, images/ the shards (see store.py)
+           metrics.json, per_category.parquet, matches.parquet   from `workbench evaluate`
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.errors import RunError
+from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
+
+MANIFEST_VERSION = 1
+MANIFEST = "run.json"
+DEFAULT_ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk. `manifest["identity"]` holds what decides the rows: a resume must agree with it."""
+
+    path: Path
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """The run in that folder. Raises RunError where it is none, is broken, or is of a newer version."""
+        folder = Path(path)
+        file = folder / MANIFEST
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{folder}: not a run folder (it has no {MANIFEST}). `workbench predict` makes one."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file}: not readable as JSON ({error}).") from error
+        version = manifest.get("version") if isinstance(manifest, dict) else None
+        if not isinstance(version, int):
+            raise RunError(f"{file}: not a run manifest (it has no whole number under 'version').")
+        if version > MANIFEST_VERSION:
+            raise RunError(
+                f"{file}: manifest version {version}; this workbench reads up to {MANIFEST_VERSION}. Upgrade."
+            )
+        return cls(folder, manifest)
+
+    @classmethod
+    def newest(cls, root: Path = DEFAULT_ROOT) -> "Run":
+        """The run below `root` whose manifest was written last. Raises RunError where there is none."""
+        manifests = sorted(root.glob(f"*/{MANIFEST}"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
+        if not manifests:
+            raise RunError(f"no run below {root}/. Make one with `workbench predict`, or name a run folder.")
+        return cls.open(manifests[-1].parent)
+
+    @property
+    def store(self) -> SegmentStore:
+        """The shards, as committed by now."""
+        return SegmentStore(self.path)
+
+    def segments(self) -> pa.Table:
+        """Every predicted segment (`workbench.segments.SEGMENT_SCHEMA`); `.to_pandas()` for a data frame."""
+        return self.store.segments()
+
+    def images(self) -> pa.Table:
+        """Every image of the run (`workbench.segments.IMAGE_SCHEMA`), failed ones too."""
+        return self.store.images()
+
+    def matches(self) -> pa.Table:
+        """Every predicted and ground-truth segment with its match. Raises RunError before `workbench evaluate`."""
+        file = self.path / "matches.parquet"
+        if not file.exists():
+            raise RunError(f"{self.path}: not evaluated yet. Run `workbench evaluate {self.path}`.")
+        return pq.read_table(file)
+
+    def metrics(self) -> dict[str, Any]:
+        """What `workbench evaluate` measured. Raises RunError before that."""
+        file = self.path / "metrics.json"
+        if not file.exists():
+            raise RunError(f"{self.path}: not evaluated yet. Run `workbench evaluate {self.path}`.")
+        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return metrics
+
+    def updated(self, **changes: Any) -> "Run":
+        """The same run with those manifest keys replaced, on disk too."""
+        manifest = {**self.manifest, **changes}
+        write_json(self.path / MANIFEST, manifest)
+        return Run(self.path, manifest)
+
+
+def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = True) -> Run:
+    """The run folder at `path`, new or continued. The caller holds `lock(path)`.
+
+    `manifest["identity"]` decides the rows (dataset fingerprint, model, task, parameters). Raises RunError for a folder that
+    holds something else, a run with another identity (naming each difference), or a run at all where not `resume`.
+    """
+    if (path / MANIFEST).exists():
+        run = Run.open(path)
+        if not resume:
+            raise RunError(
+                f"{path}: a run is there already. Name another folder with --out, or resume it with --resume."
+            )
+        differences = _differences(run.manifest.get("identity", {}), manifest["identity"])
+        if differences:
+            raise RunError(
+                f"{path}: holds a run made differently, so it cannot be resumed: {'; '.join(differences)}. "
+                "Name another folder with --out."
+            )
+        return run
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name != _LOCK) if path.exists() else []
+    if foreign:
+        raise RunError(
+            f"{path}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / MANIFEST, {"version": MANIFEST_VERSION, **manifest})
+    return Run.open(path)
+
+
+def writer(run: Run) -> SegmentStoreWriter:
+    """Appends shards to the run. The caller holds `lock(run.path)`."""
+    return SegmentStoreWriter(run.path)
+
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the run folder for writing. Raises RunError naming the process that holds it already."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / _LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"{path}: in use by {file.read().strip() or 'another process'}. Wait for it, or stop it."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that `path` is at every moment the old file or the new one, whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    keys = sorted(old.keys() | new.keys())
+    return [
+        f"{key} is {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]

@@ -1,0 +1,129 @@
+"""A folder of segment tables in shards: appended atomically, resumed after any crash, read a few images at a time.
+
+    FOLDER/<segments>/part-00000.parquet    rows of some images
+    FOLDER/images/part-00000.parquet        those images, one row each: its appearance commits the shard
+
+A shard's segments are renamed into place before its images are, so a shard counts when its image table exists; a
+segments file without one is what a crash left, and the next writer removes it.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from workbench.errors import SegmentTableError
+from workbench.segments import IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
+
+_PARTS_KEPT = 2  # shards held decoded while a reader walks through images in order
+
+
+class SegmentStore:
+    """Reads the committed shards of one folder. Open anew to see what a writer has added since."""
+
+    def __init__(self, folder: Path, segments: str = "predictions") -> None:
+        self.folder = folder
+        self.segments_folder = folder / segments
+        self.images_folder = folder / "images"
+        self._read_part = lru_cache(maxsize=_PARTS_KEPT)(self._read_part_uncached)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """File names of the committed shards, in the order in which they were written."""
+        return tuple(sorted(path.name for path in self.images_folder.glob("part-*.parquet")))
+
+    def images(self) -> pa.Table:
+        """The image table, in the order in which images were committed."""
+        return read_parquet([self.images_folder / part for part in self.parts], IMAGE_SCHEMA)
+
+    def segments(self) -> pa.Table:
+        """The whole segment table. For data sets that do not fit in memory, use `chunks`."""
+        return read_parquet([self.segments_folder / part for part in self.parts], SEGMENT_SCHEMA)
+
+    def chunks(self, chunks_of_ids: Sequence[Sequence[str]]) -> Iterator[pa.Table]:
+        """For each list of image ids the rows of those images (images that the store lacks simply give none).
+
+        Memory stays at a few shards as long as the chunks walk through images in about the order of the shards.
+        """
+        for ids in chunks_of_ids:
+            parts = sorted(
+                {self._part_of_image[image_id] for image_id in ids if image_id in self._part_of_image}
+            )
+            wanted = pa.array(ids, pa.string())
+            yield concat([self._rows(part, wanted) for part in parts])
+
+    @cached_property
+    def _part_of_image(self) -> dict[str, str]:
+        index: dict[str, str] = {}
+        for part in self.parts:
+            for image_id in pq.read_table(self.images_folder / part, columns=["image_id"])[
+                "image_id"
+            ].to_pylist():
+                if image_id in index:
+                    raise SegmentTableError(
+                        f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}."
+                    )
+                index[image_id] = part
+        return index
+
+    def _rows(self, part: str, wanted: pa.Array) -> pa.Table:
+        table = self._read_part(part)
+        return table.filter(pc.is_in(table["image_id"], value_set=wanted))
+
+    def _read_part_uncached(self, part: str) -> pa.Table:
+        return read_parquet([self.segments_folder / part], SEGMENT_SCHEMA)
+
+
+class SegmentStoreWriter:
+    """Appends shards to a folder. One writer at a time: the owner of the folder holds its lock."""
+
+    def __init__(self, folder: Path, segments: str = "predictions") -> None:
+        self.store = SegmentStore(folder, segments)
+        self.store.segments_folder.mkdir(parents=True, exist_ok=True)
+        self.store.images_folder.mkdir(parents=True, exist_ok=True)
+        self._remove_uncommitted()
+        self._next = 1 + max((int(part[5:-8]) for part in self.store.parts), default=-1)
+
+    def done_image_ids(self) -> set[str]:
+        """Images that are committed, as seen when the writer was made."""
+        return set(self.store.images()["image_id"].to_pylist())
+
+    def commit(self, segments: pa.Table, images: pa.Table) -> None:
+        """Add one shard: both tables appear, or neither counts. The data is on disk when this returns."""
+        name = f"part-{self._next:05d}.parquet"
+        _write_atomically(segments, self.store.segments_folder / name)
+        _write_atomically(images, self.store.images_folder / name)
+        self._next += 1
+
+    def _remove_uncommitted(self) -> None:
+        committed = set(self.store.parts)
+        for folder in (self.store.segments_folder, self.store.images_folder):
+            for path in folder.iterdir():
+                if path.name.startswith(".part-") or (
+                    path.name.startswith("part-") and path.name not in committed
+                ):
+                    path.unlink()
+
+
+def _write_atomically(table: pa.Table, path: Path) -> None:
+    partial = path.with_name(
+        f".{path.name}.partial"
+    )  # a leading dot hides it from pandas, DuckDB and Arrow datasets
+    write_parquet(table, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
