@@ -1,7 +1,8 @@
 """COCO's compressed run-length encoding: bytes <-> run lengths <-> masks, checked before anyone trusts them.
 
-A mask is written column by column as run lengths that start with the zeros. From the fourth run on, each is stored as its
-difference from the run two before; each number goes into characters of five bits plus a continuation bit, offset by 48.
+A mask is written column by column as run lengths that start with the zeros. From the fourth run on, each is stored as
+its difference from the run two before; each number goes into characters of five bits plus a continuation bit, offset
+by 48.
 Source: cocodataset/cocoapi, common/maskApi.c (rleToString, rleFrString).
 """
 
@@ -107,14 +108,10 @@ def _concatenated(
         raw = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]] if data else np.zeros(0, np.uint8)
         return raw, offsets - offsets[0]
     raw = np.frombuffer(b"".join(column), dtype=np.uint8)
-    return raw, np.concatenate([[0], np.cumsum([len(counts) for counts in column], dtype=np.int64)]).astype(
-        np.int64
-    )
+    return raw, np.concatenate([[0], np.cumsum([len(counts) for counts in column], dtype=np.int64)]).astype(np.int64)
 
 
-def _read_numbers(
-    code: NDArray[np.int64], ends: NDArray[np.int64], offsets: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _read_numbers(code: NDArray[np.int64], ends: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     sizes = ends - begins + 1
     if len(sizes) and sizes.max() > _LONGEST_CODE:

@@ -100,8 +100,9 @@ class Run:
 def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = True) -> Run:
     """The run folder at `path`, new or continued. The caller holds `lock(path)`.
 
-    `manifest["identity"]` decides the rows (dataset fingerprint, model, task, parameters). Raises RunError for a folder that
-    holds something else, a run with another identity (naming each difference), or a run at all where not `resume`.
+    `manifest["identity"]` decides the rows (dataset fingerprint, model, task, parameters). Raises RunError for a
+    folder that holds something else, a run with another identity (naming each difference), or a run at all where not
+    `resume`.
     """
     if (path / MANIFEST).exists():
         run = Run.open(path)
@@ -166,8 +167,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     keys = sorted(old.keys() | new.keys())
-    return [
-        f"{key} is {old.get(key)!r} there, {new.get(key)!r} now"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
+    return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]

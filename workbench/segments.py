@@ -1,8 +1,8 @@
 """The one data model: a segment table, one row a segment, and the image table beside it.
 
 Ground truth, predictions of all three tasks, pre-labels and corrected labels are all segment tables: Arrow in memory,
-Parquet on disk. Anyone can read the files without us: `pandas.read_parquet(run / "predictions")` and pycocotools suffice,
-since `{"size": [height, width], "counts": counts}` is a COCO RLE.
+Parquet on disk. Anyone can read the files without us: `pandas.read_parquet(run / "predictions")` and pycocotools
+suffice, since `{"size": [height, width], "counts": counts}` is a COCO RLE.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,15 +28,9 @@ _METADATA = {_VERSION_KEY: str(SCHEMA_VERSION).encode()}
 SEGMENT_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),  # the dataset's own key
-        pa.field(
-            "segment_id", pa.int32(), nullable=False
-        ),  # 1.. within the image, ascending source id; 0 is void
-        pa.field(
-            "ordinal", pa.int32(), nullable=False
-        ),  # position within its image in the source file, from 0
-        pa.field(
-            "category_id", pa.int32(), nullable=False
-        ),  # the dataset's own id, gaps and all; -1 for void
+        pa.field("segment_id", pa.int32(), nullable=False),  # 1.. within the image, ascending source id; 0 is void
+        pa.field("ordinal", pa.int32(), nullable=False),  # position within its image in the source file, from 0
+        pa.field("category_id", pa.int32(), nullable=False),  # the dataset's own id, gaps and all; -1 for void
         pa.field("isthing", pa.bool_(), nullable=False),
         pa.field("iscrowd", pa.bool_(), nullable=False),
         pa.field("score", pa.float64()),  # null for ground truth
@@ -150,9 +144,7 @@ def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
             )
         table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
-        raise SegmentTableError(
-            f"{path}: not a readable Parquet file ({error}). Delete it and run again."
-        ) from error
+        raise SegmentTableError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
     if not table.schema.equals(schema, check_metadata=False):
         raise SegmentTableError(
             f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}"
