@@ -50,9 +50,7 @@ class SegmentStore:
         Memory stays at a few shards as long as the chunks walk through images in about the order of the shards.
         """
         for ids in chunks_of_ids:
-            parts = sorted(
-                {self._part_of_image[image_id] for image_id in ids if image_id in self._part_of_image}
-            )
+            parts = sorted({self._part_of_image[image_id] for image_id in ids if image_id in self._part_of_image})
             wanted = pa.array(ids, pa.string())
             yield concat([self._rows(part, wanted) for part in parts])
 
@@ -60,13 +58,9 @@ class SegmentStore:
     def _part_of_image(self) -> dict[str, str]:
         index: dict[str, str] = {}
         for part in self.parts:
-            for image_id in pq.read_table(self.images_folder / part, columns=["image_id"])[
-                "image_id"
-            ].to_pylist():
+            for image_id in pq.read_table(self.images_folder / part, columns=["image_id"])["image_id"].to_pylist():
                 if image_id in index:
-                    raise SegmentTableError(
-                        f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}."
-                    )
+                    raise SegmentTableError(f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}.")
                 index[image_id] = part
         return index
 
@@ -103,16 +97,12 @@ class SegmentStoreWriter:
         committed = set(self.store.parts)
         for folder in (self.store.segments_folder, self.store.images_folder):
             for path in folder.iterdir():
-                if path.name.startswith(".part-") or (
-                    path.name.startswith("part-") and path.name not in committed
-                ):
+                if path.name.startswith(".part-") or (path.name.startswith("part-") and path.name not in committed):
                     path.unlink()
 
 
 def _write_atomically(table: pa.Table, path: Path) -> None:
-    partial = path.with_name(
-        f".{path.name}.partial"
-    )  # a leading dot hides it from pandas, DuckDB and Arrow datasets
+    partial = path.with_name(f".{path.name}.partial")  # a leading dot hides it from pandas, DuckDB and Arrow datasets
     write_parquet(table, partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
