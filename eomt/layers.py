@@ -1,0 +1,246 @@
+"""The layers of EoMT: patch embeddings, the ViT layer with its masked attention, and the two parts of the mask head.
+
+Attribute names are those of the published checkpoints. B images, T tokens, D hidden size, H heads, Q queries,
+P patches, R registers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eomt.configuration import EomtConfig
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+}
+
+
+class PatchEmbeddings(nn.Module):
+    """Cuts the image into patches and projects each: (B, C, height, width) -> (B, P, D)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        patch = config.patch_size_hw
+        self.input_shape = (config.num_channels, *config.image_size_hw)
+        self.projection = nn.Conv2d(config.num_channels, config.hidden_size, kernel_size=patch, stride=patch)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Project the patches, row by row; the image is first cast to the weights' dtype."""
+        if tuple(pixel_values.shape[1:]) != self.input_shape:
+            raise ValueError(
+                f"pixel_values is {tuple(pixel_values.shape)}, but the configuration fixes (batch, channels, height,"
+                f" width) to (any, {', '.join(map(str, self.input_shape))}): resize or pad the images to it."
+            )
+        patches: Tensor = self.projection(pixel_values.to(self.projection.weight.dtype))
+        return patches.flatten(2).transpose(1, 2)  # (B, P, D)
+
+
+class Embeddings(nn.Module):
+    """Class token, registers and patches, (B, 1+R+P, D); only the patches know where they are."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
+        self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, config.hidden_size))
+        self.patch_embeddings = PatchEmbeddings(config)
+        self.position_embeddings = nn.Embedding(config.num_patches, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        nn.init.trunc_normal_(self.cls_token, std=config.initializer_range)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Tokens of a batch of images."""
+        patches = self.patch_embeddings(pixel_values) + self.position_embeddings.weight  # (B, P, D)
+        prefix = torch.cat((self.cls_token, self.register_tokens), dim=1).expand(len(patches), -1, -1)
+        tokens: Tensor = self.dropout(torch.cat((prefix, patches), dim=1))
+        return tokens
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention in which the leading tokens, the queries, may be kept from part of the patches."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, tokens: Tensor, query_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from (B, T, D) to itself.
+
+        query_mask: (B, 1, Q, T) bool, true where the first Q tokens may look; the other tokens look everywhere.
+        Returns (B, T, D) and, if asked for, the weights (B, H, T, T).
+        """
+        query, key, value = (
+            project(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        weights = None
+        if need_weights:
+            weights = self._weights(query, key, query_mask)
+            mixed = F.dropout(weights, self.dropout, self.training) @ value
+        else:
+            mixed = self._mix(query, key, value, query_mask)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights  # (B, T, D)
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, query_mask: Tensor | None) -> Tensor:
+        attend = partial(
+            F.scaled_dot_product_attention,
+            key=key,
+            value=value,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        if query_mask is None:
+            return attend(query)
+        # A mask forces a slow attention kernel on every row that it covers. Only the few query rows have one, so the
+        # rows are attended in two calls: 1.05 times the cost of no mask at all, where one (B, 1, T, T) mask costs 2-3.
+        num_queries = query_mask.shape[2]
+        masked = attend(query[:, :, :num_queries], attn_mask=query_mask)
+        return torch.cat((masked, attend(query[:, :, num_queries:])), dim=2)
+
+    def _weights(self, query: Tensor, key: Tensor, query_mask: Tensor | None) -> Tensor:
+        scores: Tensor = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5  # (B, H, T, T)
+        if query_mask is not None:
+            num_queries = query_mask.shape[2]
+            masked = scores[:, :, :num_queries].masked_fill(~query_mask, float("-inf"))
+            scores = torch.cat((masked, scores[:, :, num_queries:]), dim=2)
+        return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+
+
+class Mlp(nn.Module):
+    """The feed-forward part of S, B and L: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.mlp_size)
+        self.fc2 = nn.Linear(config.mlp_size, config.hidden_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Widen, activate, narrow."""
+        output: Tensor = self.fc2(self.activation(self.fc1(tokens)))
+        return output
+
+
+class SwiGlu(nn.Module):
+    """The gated feed-forward part of the giant: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.mlp_size)
+        self.up_proj = nn.Linear(config.hidden_size, config.mlp_size)
+        self.down_proj = nn.Linear(config.mlp_size, config.hidden_size)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Widen twice, gate one with the other, narrow."""
+        output: Tensor = self.down_proj(F.silu(self.gate_proj(tokens)) * self.up_proj(tokens))
+        return output
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.lambda1 = nn.Parameter(torch.full((config.hidden_size,), config.layerscale_value))
+
+    def forward(self, branch: Tensor, residual: Tensor) -> Tensor:
+        """The residual stream plus the scaled branch, in one pass over memory."""
+        return torch.addcmul(residual, branch, self.lambda1)
+
+
+class Layer(nn.Module):
+    """A pre-norm ViT layer: attention, then feed-forward, each scaled and added to the stream."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.drop_path_rate = config.drop_path_rate
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = Attention(config)
+        self.layer_scale1 = LayerScale(config)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = SwiGlu(config) if config.use_swiglu_ffn else Mlp(config)
+        self.layer_scale2 = LayerScale(config)
+
+    def forward(
+        self, tokens: Tensor, query_mask: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) -> (B, T, D), and the attention weights if asked for; arguments as in `Attention`."""
+        attended, weights = self.attention(self.norm1(tokens), query_mask, need_weights)
+        tokens = self.layer_scale1(self._drop_path(attended), tokens)
+        tokens = self.layer_scale2(self._drop_path(self.mlp(self.norm2(tokens))), tokens)
+        return tokens, weights
+
+    def _drop_path(self, branch: Tensor) -> Tensor:
+        """Stochastic depth: in training, leave the branch out for some images and scale the others up."""
+        if not self.training or self.drop_path_rate == 0:
+            return branch
+        draws = torch.rand(len(branch), 1, 1, dtype=branch.dtype, device=branch.device)
+        return branch * (draws >= self.drop_path_rate) / (1 - self.drop_path_rate)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of (B, D, h, w)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise each pixel; free of copies where the channels are the last in memory, as they are here."""
+        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class UpscaleStep(nn.Module):
+    """Doubles the resolution: (B, D, h, w) -> (B, D, 2h, 2w)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.conv1 = nn.ConvTranspose2d(size, size, kernel_size=2, stride=2)
+        self.conv2 = nn.Conv2d(size, size, kernel_size=3, padding=1, groups=size, bias=False)
+        self.layernorm2d = ChannelNorm(size, eps=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Up-convolve, activate, smooth each channel, normalise."""
+        output: Tensor = self.layernorm2d(self.conv2(self.activation(self.conv1(features))))
+        return output
+
+
+class UpscaleBlock(nn.Module):
+    """From the patch grid to the mask resolution: (B, D, rows, columns) -> (B, D, h, w)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(UpscaleStep(config) for _ in range(config.num_upscale_blocks))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Double as often as the configuration says."""
+        for step in self.block:
+            features = step(features)
+        return features
+
+
+class MaskHead(nn.Module):
+    """Turns each query into a mask embedding: (B, Q, D) -> (B, Q, D)."""
+
+    def __init__(self, config: EomtConfig) -> None:
+        super().__init__()
+        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.hidden_size)
+        self.fc2 = nn.Linear(config.hidden_size, config.hidden_size)
+        self.fc3 = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """A perceptron of three layers."""
+        output: Tensor = self.fc3(self.activation(self.fc2(self.activation(self.fc1(queries)))))
+        return output
