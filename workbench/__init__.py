@@ -1,3 +1,36 @@
-"""The EoMT workbench: predict, evaluate, see and label segmentation data sets."""
+"""The EoMT workbench: predict, evaluate, see and label segmentation data sets.
+
+    run = workbench.predict("scenes_val")
+    metrics = workbench.evaluate(run)
+    frame = run.segments().to_pandas()
+
+Names load their modules on first use, so that `import workbench` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.errors import WorkbenchError
+    from workbench.prediction.api import predict
+    from workbench.runs import Run
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Run": "workbench.runs",
+    "WorkbenchError": "workbench.errors",
+    "predict": "workbench.prediction.api",
+}
+
+__all__ = ["Run", "WorkbenchError", "__version__", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

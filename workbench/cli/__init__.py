@@ -1,0 +1,79 @@
+"""The `workbench` command: finds the subcommand, loads only that, and turns errors into one message and an exit code.
+
+Exit codes: 0 good, 1 failed, 2 misused, 130 stopped by Ctrl-C or SIGTERM.
+"""
+
+import importlib
+from typing import Any
+
+import click
+
+from eomt.errors import EomtError
+from workbench import __version__
+from workbench.errors import WorkbenchError, did_you_mean
+
+STOPPED = 130
+
+# name: (where it is, what `workbench --help` says of it). Loading every module to ask it would cost the start-up.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("workbench.cli.demo:demo", "Predict and score the bundled sample, offline."),
+    "predict": ("workbench.cli.predict:predict", "Run a model over a dataset, into a run folder."),
+    "evaluate": ("workbench.cli.evaluate:evaluate", "Score a run against its dataset's ground truth."),
+    "datasets": ("workbench.cli.datasets:datasets", "List, show, check, add and download datasets."),
+    "import": ("workbench.cli.transfer:import_command", "Make a run of anyone's predictions."),
+    "export": ("workbench.cli.transfer:export_command", "Write a run as COCO or index-PNG files."),
+    "sample": ("workbench.cli.sample:sample", "Generate the sample dataset."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Click's own, with the nearest name where there is no such command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}. {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of `COMMANDS`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the user can mend becomes one message on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (WorkbenchError, EomtError) as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"\n{str(interrupt) or 'Stopped.'}", err=True)
+            raise click.exceptions.Exit(STOPPED) from interrupt
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="workbench")
+def main() -> None:
+    """Predict with EoMT, score exactly, and keep every segment in Parquet.
+
+    \b
+    Start here:
+      workbench demo                          the bundled sample with the bundled checkpoint, offline
+      workbench predict --dataset coco_val    a run folder of predicted segments
+      workbench evaluate                      PQ, AP and mIoU of the newest run
+    """
