@@ -79,7 +79,7 @@ class EomtLoss(nn.Module):
         for index, (mask_logits, class_logits) in enumerate(predictions):
             suffix = "" if index == len(predictions) - 1 else f"_{index}"
             with torch.autocast(mask_logits.device.type, enabled=False):
-                parts = self._parts(mask_logits.float(), class_logits.float(), targets, normalizer)
+                parts = self._parts(mask_logits, class_logits.float(), targets, normalizer)
             losses |= {f"{name}{suffix}": value for name, value in parts.items()}
         return losses
 
@@ -103,7 +103,7 @@ class EomtLoss(nn.Module):
 
     def _mask_losses(self, mask_logits: Tensor, targets: Targets, matches: Matches) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy (mean over points) and dice loss, each summed over the matched pairs."""
-        logit_maps = mask_logits[matches.image, matches.query].unsqueeze(1)  # (N, 1, h, w)
+        logit_maps = mask_logits[matches.image, matches.query].unsqueeze(1).float()  # (N, 1, h, w)
         with torch.no_grad():
             points = uncertain_points(logit_maps, self.config)  # (N, P, 2)
             wanted_maps = targets.masks[matches.target].unsqueeze(1).float()  # (N, 1, H, W)
@@ -126,7 +126,10 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
     Pixel centres lie at (i + 0.5) / size; outside the map there is zero, which the outermost half pixel fades into.
     """
-    return F.grid_sample(maps, 2 * points.unsqueeze(2) - 1, align_corners=False).squeeze(3)
+    grid = (
+        points.mul(2).sub_(1).unsqueeze(2)
+    )  # (N, P, 1, 2), in place: a third large temporary costs as much as sampling
+    return F.grid_sample(maps, grid, align_corners=False).squeeze(3)
 
 
 def uncertain_points(logit_maps: Tensor, config: EomtConfig) -> Tensor:
@@ -150,7 +153,7 @@ def uncertain_points(logit_maps: Tensor, config: EomtConfig) -> Tensor:
 def match(mask_logits: Tensor, class_logits: Tensor, targets: Targets, config: EomtConfig) -> Matches:
     """The cheapest one-to-one pairing of queries and targets in each image.
 
-    Mask logits (B, Q, h, w), class logits (B, Q, K+1), float32. Each image gets min(Q, n_i) pairs. A pair whose
+    Mask logits (B, Q, h, w), of any precision; class logits (B, Q, K+1), float32. Each image gets min(Q, n_i) pairs. A pair whose
     cost is not finite is made only where no other is left. Masks are compared at `train_num_points` points, drawn
     per image.
     """
@@ -174,7 +177,7 @@ def _pair_costs(
     config: EomtConfig,
 ) -> Tensor:
     """Costs (Q, n) of pairing each query of one image with each of its targets."""
-    logits = sample_points(mask_logits.unsqueeze(0), points).squeeze(0)  # (Q, P)
+    logits = sample_points(mask_logits.unsqueeze(0).float(), points).squeeze(0)  # (Q, P)
     wanted = sample_points(masks.unsqueeze(0).float(), points).squeeze(0)  # (n, P)
     probabilities = logits.sigmoid()
     # softplus(-x) = softplus(x) - x, so the cross-entropy of all pairs needs one product with the targets, not two.

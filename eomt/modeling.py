@@ -98,9 +98,10 @@ class EomtForUniversalSegmentation(nn.Module):
 
         tokens = self.layernorm(tokens)
         predictions.append(self.predict(tokens))
-        loss = None
+        loss = loss_parts = None
         if mask_labels is not None and class_labels is not None:
-            loss = total_loss(self.criterion(predictions, mask_labels, class_labels))
+            loss_parts = self.criterion(predictions, mask_labels, class_labels)
+            loss = total_loss(loss_parts)
 
         mask_logits, class_logits = predictions[-1]
         return EomtForUniversalSegmentationOutput(
@@ -111,6 +112,7 @@ class EomtForUniversalSegmentation(nn.Module):
             hidden_states=(*states[:-1], tokens) if keep_states else None,
             attentions=tuple(attentions) if keep_weights else None,
             patch_offsets=patch_offsets,
+            loss_parts=loss_parts,
         )
 
     def predict(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ class EomtForUniversalSegmentationOutput:
         last is `last_hidden_state`
     attentions: each layer's weights, (B, heads, T, T)
     patch_offsets: as they were passed in
+    loss_parts: the weighted scalars that `loss` is the sum of, by name, when labels were given (not in transformers)
     """
 
     loss: Tensor | None = None
@@ -31,6 +32,7 @@ class EomtForUniversalSegmentationOutput:
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     patch_offsets: list[Tensor] | None = None
+    loss_parts: dict[str, Tensor] | None = None
 
     def items(self) -> list[tuple[str, Any]]:
         """(name, value) of the fields that are not None, in order."""
