@@ -1,28 +1,43 @@
 """A run folder: predictions in shards, a manifest that says where they came from, and what evaluation added.
 
-runs/<name>/run.json             manifest: dataset and fingerprint, model, task, parameters, versions, times, categories
-           predictions/, images/ the shards (see store.py)
-           metrics.json, per_category.parquet, matches.parquet   from `workbench evaluate`
+    runs/<name>/run.json               the manifest
+               predictions/, images/   the shards (see store.py)
+               metrics.json, per_category.parquet, matches.parquet   from `workbench evaluate`
+
+The manifest's keys, all JSON values:
+
+    version      of this layout
+    source       "predict" or "import"
+    status       "incomplete" until every image is in, then "complete"
+    dataset      {"name", "definition" (absolute path of the TOML file), "format"}
+    task         "panoptic", "instance" or "semantic"
+    categories   [{"category_id", "name", "isthing", "color"}, ...]: what `category_id` in the tables means
+    identity     whatever decides the rows (dataset fingerprint, model, weights, parameters): a resume must agree
+    provenance   what does not decide them: versions, device, command, times, one record a session
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workbench.errors import RunError
+from workbench import catalog
+from workbench.errors import DatasetError, RunError
+from workbench.formats.base import Category, Task
 from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
 
 MANIFEST_VERSION = 1
 MANIFEST = "run.json"
+COMPLETE, INCOMPLETE = "complete", "incomplete"
 DEFAULT_ROOT = Path("runs")
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,35 @@ class Run:
         return cls.open(manifests[-1].parent)
 
     @property
+    def task(self) -> Task:
+        """What kind of segments these are."""
+        task: Task = self.manifest["task"]
+        return task
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image is in."""
+        return bool(self.manifest.get("status") == COMPLETE)
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """What `category_id` means in this run's tables, ascending."""
+        return tuple(
+            Category(entry["category_id"], entry["name"], entry["isthing"], tuple(entry["color"]))
+            for entry in self.manifest["categories"]
+        )
+
+    @property
+    def dataset(self) -> catalog.DatasetDefinition:
+        """The definition that the run was made with, or the one of its name where that file is gone."""
+        made_with = self.manifest["dataset"]
+        path = Path(made_with["definition"])
+        try:
+            return catalog.read(path) if path.exists() else catalog.find(made_with["name"])
+        except DatasetError as error:
+            raise RunError(f"{self.path}: its dataset cannot be found: {error}") from error
+
+    @property
     def store(self) -> SegmentStore:
         """The shards, as committed by now."""
         return SegmentStore(self.path)
@@ -97,6 +141,31 @@ class Run:
         return Run(self.path, manifest)
 
 
+def new_manifest(
+    source: str,
+    definition: catalog.DatasetDefinition,
+    task: Task,
+    categories: Sequence[Category],
+    identity: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The manifest of a run that begins (see the module's docstring). `source` is "predict" or "import"."""
+    return {
+        "version": MANIFEST_VERSION,
+        "source": source,
+        "status": INCOMPLETE,
+        "dataset": {
+            "name": definition.name,
+            "definition": str(definition.source.resolve()),
+            "format": definition.format,
+        },
+        "task": task,
+        "categories": [asdict(category) for category in categories],
+        "identity": dict(identity),
+        "provenance": dict(provenance),
+    }
+
+
 def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = True) -> Run:
     """The run folder at `path`, new or continued. The caller holds `lock(path)`.
 
@@ -117,13 +186,9 @@ def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = Tru
                 "Name another folder with --out."
             )
         return run
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name != _LOCK) if path.exists() else []
-    if foreign:
-        raise RunError(
-            f"{path}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out."
-        )
+    _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / MANIFEST, {"version": MANIFEST_VERSION, **manifest})
+    write_json(path / MANIFEST, manifest)
     return Run.open(path)
 
 
@@ -132,14 +197,19 @@ def writer(run: Run) -> SegmentStoreWriter:
     return SegmentStoreWriter(run.path)
 
 
-_LOCK = ".lock"
-
-
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the run folder for writing. Raises RunError naming the process that holds it already."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / _LOCK).open("a+", encoding="utf-8") as file:
+    """Hold the run folder, made if need be, for writing; the system lets go of it however the process ends.
+
+    Raises RunError for a folder that holds something else or cannot be written, and one that another process holds.
+    """
+    _refuse_foreign(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}). Name another folder with --out.") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -155,7 +225,7 @@ def lock(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that `path` is at every moment the old file or the new one, whole."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
@@ -165,6 +235,24 @@ def write_json(path: Path, value: Any) -> None:
     sync_folder(path.parent)
 
 
+def _refuse_foreign(path: Path) -> None:
+    if not path.exists() or (path / MANIFEST).exists():
+        return
+    if not path.is_dir():
+        raise RunError(f"{path}: a file, not a run folder. Name another folder with --out.")
+    own = {_LOCK, _partial(path / MANIFEST).name}  # what a process killed at its very start leaves
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own)
+    if foreign:
+        raise RunError(
+            f"{path}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out."
+        )
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    new = json.loads(json.dumps(new))  # as the file would hold it: tuples are lists there
     keys = sorted(old.keys() | new.keys())
     return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
