@@ -99,7 +99,7 @@ class EomtLoss(nn.Module):
         """Mean cross-entropy over all queries; those without a target belong to the last class, no object."""
         wanted = torch.full(class_logits.shape[:2], self.config.num_labels, device=class_logits.device)  # (B, Q)
         wanted[matches.image, matches.query] = targets.classes[matches.target]
-        return F.cross_entropy(class_logits.transpose(1, 2), wanted, weight=self.empty_weight)
+        return F.cross_entropy(class_logits.transpose(1, 2), wanted, weight=self.empty_weight.float())
 
     def _mask_losses(self, mask_logits: Tensor, targets: Targets, matches: Matches) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy (mean over points) and dice loss, each summed over the matched pairs."""
@@ -153,9 +153,9 @@ def uncertain_points(logit_maps: Tensor, config: EomtConfig) -> Tensor:
 def match(mask_logits: Tensor, class_logits: Tensor, targets: Targets, config: EomtConfig) -> Matches:
     """The cheapest one-to-one pairing of queries and targets in each image.
 
-    Mask logits (B, Q, h, w), of any precision; class logits (B, Q, K+1), float32. Each image gets min(Q, n_i) pairs. A pair whose
-    cost is not finite is made only where no other is left. Masks are compared at `train_num_points` points, drawn
-    per image.
+    Mask logits (B, Q, h, w), of any precision; class logits (B, Q, K+1), float32. Each image gets min(Q, n_i) pairs.
+    A pair whose cost is not finite is made only where no other is left. Masks are compared at `train_num_points`
+    points, drawn per image.
     """
     count, device = config.train_num_points, mask_logits.device
     points = [torch.rand(1, count, 2, device=device) for _ in targets.counts]
@@ -238,7 +238,7 @@ def _join_targets(mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor])
                 f"image {image} of the batch: masks of size {tuple(masks.shape[1:])}, but image 0 has"
                 f" {tuple(mask_labels[0].shape[1:])}; bring all masks to the size of the model's input"
             )
-    return Targets(torch.cat(list(mask_labels)), torch.cat(list(class_labels)), [len(c) for c in class_labels])
+    return Targets(torch.cat(list(mask_labels)), torch.cat(list(class_labels)).long(), [len(c) for c in class_labels])
 
 
 def _check_targets(targets: Targets, predictions: Sequence[tuple[Tensor, Tensor]], num_labels: int) -> None:

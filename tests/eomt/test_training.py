@@ -1,0 +1,271 @@
+"""Schedules and annealing give the recipe's numbers, every parameter is trained, and a step does what it says."""
+
+import io
+import math
+
+import pytest
+import torch
+
+from eomt.configuration import EomtConfig
+from eomt.modeling import EomtForUniversalSegmentation
+from eomt.training import (
+    Batch,
+    Recipe,
+    annealing_windows,
+    dinov3_recipe,
+    mask_probability,
+    parameter_groups,
+    rate_factor,
+    scratch_recipe,
+    set_learning_rates,
+    set_mask_probabilities,
+    start_training,
+    training_step,
+)
+
+
+def tiny_model(seed: int = 0, **changes: object) -> EomtForUniversalSegmentation:
+    """Four layers of width 16 on 32 x 32 pixels; the queries pass through the last two."""
+    settings: dict[str, object] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "num_queries": 5,
+        "num_blocks": 2,
+        "num_upscale_blocks": 1,
+        "num_labels": 3,
+        "train_num_points": 64,
+    }
+    torch.manual_seed(seed)
+    return EomtForUniversalSegmentation(EomtConfig(**(settings | changes)))  # type: ignore[arg-type]
+
+
+def two_halves() -> Batch:
+    """Two images, each a bright and a dark half; the halves are the targets."""
+    masks = torch.zeros(2, 2, 32, 32)
+    masks[0, 0, :, :16], masks[0, 1, :, 16:] = 1, 1
+    masks[1, 0, :20], masks[1, 1, 20:] = 1, 1
+    pixels = (2 * masks[:, :1] - 1).expand(-1, 3, -1, -1).clone()
+    return Batch(pixels, list(masks), [torch.tensor([0, 2]), torch.tensor([0, 2])])
+
+
+def rates_by_name(model: EomtForUniversalSegmentation, recipe: Recipe) -> dict[str, float]:
+    return {name: group["base_lr"] for group in parameter_groups(model, recipe) for name in group["names"]}
+
+
+def test_heads_climb_for_500_steps_then_decay() -> None:
+    """(1 - 5,000/10,000) ** 0.9 = 0.535887 halfway down, worked out by hand."""
+    factors = [rate_factor(step, 10_500, hold=0, warmup=500) for step in (0, 1, 250, 500, 5_500, 10_500, 11_000)]
+    assert factors == pytest.approx([0, 0.002, 0.5, 1, 0.5358867, 0, 0], abs=1e-7)
+
+
+def test_backbone_waits_for_the_heads_then_climbs_for_1000_steps() -> None:
+    """After 2,500 of the 10,000 steps of decay: 0.75 ** 0.9 = 0.771890."""
+    steps = (0, 499, 500, 510, 1_499, 1_500, 4_000, 11_500)
+    factors = [rate_factor(step, 11_500, hold=500, warmup=1_000) for step in steps]
+    assert factors == pytest.approx([0, 0, 0, 0.01, 0.999, 1, 0.7718895, 0], abs=1e-7)
+
+
+def test_mask_probability_falls_from_one_to_zero_within_its_window() -> None:
+    """At a quarter of the window 0.75 ** 0.9, at nine tenths 0.1 ** 0.9."""
+    probabilities = [mask_probability(step, 100, 300) for step in (0, 99, 100, 150, 280, 300, 500)]
+    assert probabilities == pytest.approx([1, 1, 1, 0.7718895, 0.1258925, 0, 0], abs=1e-7)
+
+
+def test_annealing_windows_are_those_of_the_original_configurations() -> None:
+    """COCO large: 12 epochs of 7,391 steps. Cityscapes base: 107 epochs of 186 steps."""
+    assert annealing_windows(88_692, 4) == ((14782, 29564), (29564, 44346), (44346, 59128), (59128, 73910))
+    assert annealing_windows(19_902, 3) == ((3317, 6634), (8292, 11609), (13268, 16585))
+    assert annealing_windows(1200, 1) == ((500, 700),)
+
+
+def test_every_parameter_is_in_exactly_one_group() -> None:
+    model = tiny_model()
+    grouped = [parameter for group in parameter_groups(model, Recipe(10)) for parameter in group["params"]]
+    assert len(grouped) == len({id(parameter) for parameter in grouped})
+    assert {id(parameter) for parameter in grouped} == {id(parameter) for parameter in model.parameters()}
+    assert set(rates_by_name(model, Recipe(10))) == {name for name, _ in model.named_parameters()}
+
+
+def test_rates_decay_by_layer_and_heads_learn_at_the_full_rate() -> None:
+    """Four layers: 0.8 ** 3 for the first and the embeddings, 1 for the last, the norm and the heads."""
+    rates = rates_by_name(tiny_model(), Recipe(10, learning_rate=1.0))
+    expected = {
+        "embeddings.cls_token": 0.512,
+        "embeddings.patch_embeddings.projection.weight": 0.512,
+        "layers.0.norm1.weight": 0.512,
+        "layers.1.attention.q_proj.weight": 0.64,
+        "layers.2.mlp.fc1.bias": 0.8,
+        "layers.3.layer_scale2.lambda1": 1.0,
+        "layernorm.weight": 1.0,
+        "query.weight": 1.0,
+        "class_predictor.bias": 1.0,
+        "mask_head.fc1.weight": 1.0,
+        "upscale_block.block.0.conv1.weight": 1.0,
+    }
+    assert {name: rates[name] for name in expected} == pytest.approx(expected)
+
+
+def test_dinov3_recipe_leaves_the_query_blocks_at_the_full_rate() -> None:
+    rates = rates_by_name(tiny_model(), dinov3_recipe(10_000, learning_rate=1.0))
+    layers = [rates[f"layers.{layer}.norm1.weight"] for layer in range(4)]
+    assert layers == pytest.approx([0.512, 0.64, 1.0, 1.0])
+    assert dinov3_recipe(10_000).learning_rate == 2e-4
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = tiny_model()
+    model.embeddings.requires_grad_(False)
+    assert not any(name.startswith("embeddings") for name in rates_by_name(model, Recipe(10)))
+
+
+def test_learning_rates_follow_the_part_that_a_group_belongs_to() -> None:
+    """At step 600 of 10,500: heads at (1 - 100/10,000) ** 0.9, backbone at 100/1,000 of its warm-up."""
+    recipe = Recipe(10_500, learning_rate=1.0)
+    optimizer = torch.optim.AdamW(parameter_groups(tiny_model(), recipe))
+    set_learning_rates(optimizer, 600, recipe)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    assert rates["query.weight"] == pytest.approx(0.99**0.9)
+    assert rates["layernorm.weight"] == pytest.approx(0.1)
+    assert rates["layers.0.norm1.weight"] == pytest.approx(0.0512)
+
+
+def test_mask_probabilities_are_written_to_the_model() -> None:
+    model = tiny_model()
+    set_mask_probabilities(model, 30, Recipe(100, annealing=((10, 20), (20, 40))))
+    torch.testing.assert_close(model.attn_mask_probs, torch.tensor([0.0, 0.5**0.9]))
+
+
+def test_wrong_number_of_annealing_windows_names_both_counts() -> None:
+    with pytest.raises(ValueError, match=r"1 \(start, end\) windows for the model.s 2 blocks"):
+        set_mask_probabilities(tiny_model(), 0, Recipe(100, annealing=((10, 20),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"total_steps": 0}, "total_steps is 0"),
+        ({"total_steps": 5, "backbone_hold": -1}, "numbers of steps, 0 or more"),
+        ({"total_steps": 5, "annealing": ((3, 2),)}, "start <= end"),
+        ({"total_steps": 5, "autocast_dtype": torch.float16}, "use torch.bfloat16"),
+    ],
+)
+def test_recipe_refuses_numbers_that_make_no_training(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**changes)  # type: ignore[arg-type]
+
+
+def test_overfitting_one_batch_finds_its_masks_and_classes() -> None:
+    """The loss itself stays above zero: its points crowd at the edges, where the sampled target is between 0 and 1."""
+    state, batch = start_training(tiny_model(), scratch_recipe(200, learning_rate=3e-3)), two_halves()
+    reports = [training_step(state, [batch]) for _ in range(200)]
+    assert reports[-1].loss < reports[0].loss / 8
+
+    with torch.no_grad():
+        output = state.model.eval()(batch.pixel_values)
+    assert output.class_queries_logits is not None
+    assert output.masks_queries_logits is not None
+    for image, masks in enumerate(batch.mask_labels):
+        classes = output.class_queries_logits[image].argmax(1)  # (Q,)
+        for mask, wanted_class in zip(masks, batch.class_labels[image], strict=True):
+            (query,) = torch.nonzero(classes == wanted_class).flatten().tolist()
+            assert torch.equal(output.masks_queries_logits[image, query] > 0, mask[2::4, 2::4] > 0)
+
+
+def test_step_moves_the_heads_while_the_backbone_waits() -> None:
+    state = start_training(tiny_model(), Recipe(100, head_warmup=0, backbone_hold=10))
+    before = {name: value.clone() for name, value in state.model.named_parameters()}
+    report = training_step(state, [two_halves()])
+    moved = {name for name, value in state.model.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"query", "class_predictor", "mask_head", "upscale_block"}
+    assert report.learning_rates == {"backbone": 0.0, "heads": 1e-4}
+
+
+def test_loss_parts_add_up_to_the_loss() -> None:
+    report = training_step(start_training(tiny_model(), Recipe(10)), [two_halves()])
+    assert len(report.loss_parts) == 9
+    assert sum(report.loss_parts.values()) == pytest.approx(report.loss)
+
+
+def test_two_equal_micro_batches_give_the_gradient_of_one() -> None:
+    """Without targets the loss does not depend on the points drawn, nor with masks off on the queries set free."""
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    batch = Batch(pixels, [torch.zeros(0, 32, 32)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2)
+    gradients = []
+    for count in (1, 2):
+        state = start_training(tiny_model(), Recipe(10, clip_norm=1e9, annealing=((0, 0), (0, 0))))
+        training_step(state, [batch] * count)
+        gradients.append(state.model.class_predictor.weight.grad)
+    assert gradients[0] is not None
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    state = start_training(tiny_model(), Recipe(10))
+    report = training_step(state, [two_halves()])
+    norms = torch.stack([parameter.grad.norm() for parameter in state.model.parameters() if parameter.grad is not None])
+    assert report.gradient_norm > 0.01
+    assert norms.norm().item() == pytest.approx(0.01, rel=1e-4)
+
+
+def test_step_with_a_gradient_that_is_not_finite_leaves_the_weights() -> None:
+    state = start_training(tiny_model(), scratch_recipe(10))
+    training_step(state, [two_halves()])
+    before = {name: value.clone() for name, value in state.model.named_parameters()}
+    broken = two_halves()
+    broken.pixel_values[0] = math.nan
+    report = training_step(state, [broken])
+    assert report.skipped
+    assert state.step == 2
+    assert all(torch.equal(value, before[name]) for name, value in state.model.named_parameters())
+    assert not training_step(state, [two_halves()]).skipped
+
+
+def test_step_without_batches_is_refused() -> None:
+    with pytest.raises(ValueError, match="no batches"):
+        training_step(start_training(tiny_model(), Recipe(10)), [])
+
+
+def test_bfloat16_autocast_trains_with_float32_weights_and_loss() -> None:
+    state = start_training(tiny_model(), scratch_recipe(60, learning_rate=3e-3, autocast_dtype=torch.bfloat16))
+    reports = [training_step(state, [two_halves()]) for _ in range(60)]
+    assert {parameter.dtype for parameter in state.model.parameters()} == {torch.float32}
+    assert reports[-1].loss < 0.5 * reports[0].loss
+
+
+def test_average_follows_the_weights_and_can_predict() -> None:
+    """At step 0 the decay is 1/10, whatever the recipe's, so 0.9 of the way is taken."""
+    state = start_training(tiny_model(), scratch_recipe(10, average_decay=0.999, head_warmup=0))
+    before = state.model.query.weight.clone()
+    training_step(state, [two_halves()])
+    assert state.average is not None
+    mean = state.average.model
+    torch.testing.assert_close(mean.query.weight, before.lerp(state.model.query.weight, 0.9))
+    torch.testing.assert_close(mean.attn_mask_probs, state.model.attn_mask_probs)
+    assert not mean.training
+    assert mean(two_halves().pixel_values).masks_queries_logits.shape == (2, 5, 8, 8)
+
+
+def test_resumed_training_is_bit_equal_to_an_undisturbed_one() -> None:
+    recipe = scratch_recipe(8, average_decay=0.9)
+    whole = start_training(tiny_model(), recipe)
+    for _ in range(4):
+        training_step(whole, [two_halves()])
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    for _ in range(4):
+        training_step(whole, [two_halves()])
+
+    resumed = start_training(tiny_model(seed=7), recipe)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    for _ in range(4):
+        training_step(resumed, [two_halves()])
+    assert resumed.step == 8
+    assert whole.average is not None
+    assert resumed.average is not None
+    pairs = [(whole.model, resumed.model), (whole.average.model, resumed.average.model)]
+    for one, other in pairs:
+        assert all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())
