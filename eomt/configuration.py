@@ -25,15 +25,17 @@ _BACKBONES: dict[str, dict[str, Any]] = {
         "use_swiglu_ffn": True,
     },
 }
-_COUNTS = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_channels",
-    "num_queries",
-    "num_blocks",
-    "train_num_points",
-)
+_AT_LEAST = {
+    "hidden_size": 1,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_channels": 1,
+    "num_queries": 1,
+    "num_blocks": 1,
+    "num_register_tokens": 0,
+    "num_upscale_blocks": 0,
+    "train_num_points": 1,
+}
 _ABBREVIATIONS = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
 
@@ -171,16 +173,29 @@ class EomtConfig:
         return {"model_type": self.model_type, **values}
 
     @classmethod
-    def from_pretrained(cls, id_or_folder: str | PathLike[str], **hub_options: Any) -> Self:
-        """Read `config.json` of a local folder or of a model on the Hugging Face hub.
-
-        `hub_options`: `revision`, `cache_dir`, `token`, `local_files_only`. Raises `CheckpointError`.
-        """
-        path = find_file(id_or_folder, "config.json", HubOptions(**hub_options))
+    def from_json(cls, path: Path) -> Self:
+        """The configuration in a `config.json`; raises `CheckpointError` naming the file where it holds none."""
         try:
             return cls.from_dict(read_json(path))
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_folder: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Read the `config.json` of a local folder or of a model on the Hugging Face hub.
+
+        `revision`, `cache_dir`, `token` and `local_files_only` are as in huggingface_hub. Raises `CheckpointError`.
+        """
+        options = HubOptions(revision, cache_dir, token, local_files_only)
+        return cls.from_json(find_file(id_or_folder, "config.json", options))
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` into a folder, which is made if need be."""
@@ -220,12 +235,13 @@ def _resolve_labels(config: EomtConfig) -> None:
 
 def _check(config: EomtConfig) -> None:
     """Refuse what would fail later, and less clearly, in the model."""
-    for name in _COUNTS:
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} is {getattr(config, name)}; it must be at least 1.")
-    for name in ("num_upscale_blocks", "num_register_tokens"):
-        if getattr(config, name) < 0:
-            raise ConfigError(f"{name} is {getattr(config, name)}; it must not be negative.")
+    for name, least in _AT_LEAST.items():
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+    for name in ("hidden_dropout_prob", "attention_dropout", "drop_path_rate"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ConfigError(f"{name} is {getattr(config, name)!r}; it is a probability in [0, 1).")
     if config.hidden_size % config.num_attention_heads:
         raise ConfigError(
             f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {config.num_attention_heads}."
@@ -237,13 +253,10 @@ def _check(config: EomtConfig) -> None:
             )
     if config.num_blocks > config.num_hidden_layers:
         raise ConfigError(
-            f"num_blocks {config.num_blocks} counts the last of num_hidden_layers {config.num_hidden_layers};"
-            " it cannot be larger."
+            f"num_blocks {config.num_blocks} exceeds num_hidden_layers {config.num_hidden_layers}; it counts the last"
+            " of them."
         )
-    for name in ("hidden_dropout_prob", "attention_dropout", "drop_path_rate"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ConfigError(f"{name} is {getattr(config, name)}; it is a probability in [0, 1).")
     if config.hidden_act not in ACTIVATIONS:
-        near = get_close_matches(config.hidden_act, ACTIVATIONS, n=1)
+        near = get_close_matches(str(config.hidden_act), ACTIVATIONS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"hidden_act {config.hidden_act!r} is none of {', '.join(ACTIVATIONS)}.{hint}")

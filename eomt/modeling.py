@@ -6,7 +6,7 @@ order [queries, class token, registers, patches].
 """
 
 from os import PathLike
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eomt.checkpoint import load_checkpoint, save_checkpoint
 from eomt.configuration import EomtConfig
+from eomt.hub import HubOptions
 from eomt.layers import Embeddings, Layer, MaskHead, UpscaleBlock
 from eomt.loss import EomtLoss, total_loss
 from eomt.outputs import EomtForUniversalSegmentationOutput
@@ -42,6 +43,7 @@ class EomtForUniversalSegmentation(nn.Module):
         self.upscale_block = UpscaleBlock(config)
         self.criterion = EomtLoss(config)
         self.register_buffer("attn_mask_probs", torch.ones(config.num_blocks))
+        self._host_probs = HostCopy()
 
     @property
     def device(self) -> torch.device:
@@ -73,7 +75,6 @@ class EomtForUniversalSegmentation(nn.Module):
         keep_states = _choose(output_hidden_states, self.config.output_hidden_states)
         keep_weights = _choose(output_attentions, self.config.output_attentions)
         first_block = self.config.num_hidden_layers - self.config.num_blocks
-        probs = self._block_probs()
 
         tokens: Tensor = self.embeddings(pixel_values)  # (B, 1+R+P, D)
         states: list[Tensor] = [tokens]
@@ -87,9 +88,9 @@ class EomtForUniversalSegmentation(nn.Module):
                 tokens = torch.cat((queries, tokens), dim=1)  # (B, T, D)
             # At inference a block whose masking has been annealed away needs no prediction. An earlier block's mask
             # is not used again, as in the original (transformers keeps it).
-            if block >= 0 and (self.training or probs[block] > 0):
+            if block >= 0 and (self.training or self._mask_probs()[block] > 0):
                 predictions.append(self.predict(self.layernorm(tokens)))
-                query_mask = self._query_mask(predictions[-1][0], probs[block])
+                query_mask = self._query_mask(predictions[-1][0], block)
             tokens, weights = self._run(layer, tokens, query_mask, keep_weights)
             if keep_states:
                 states.append(tokens)
@@ -125,18 +126,24 @@ class EomtForUniversalSegmentation(nn.Module):
         mask_logits = self.mask_head(queries) @ features.flatten(2)  # (B, Q, h*w)
         return mask_logits.reshape(*mask_logits.shape[:2], *features.shape[2:]), self.class_predictor(queries)
 
-    def _query_mask(self, mask_logits: Tensor, prob: float) -> Tensor:
-        """Where each query may look, (B, 1, Q, T): at all tokens but the patches outside its predicted mask."""
+    def _query_mask(self, mask_logits: Tensor, block: int) -> Tensor:
+        """Where each query may look, (B, 1, Q, T): at all tokens but the patches outside its predicted mask.
+
+        With the block's probability of masking below one, some queries, drawn anew each time, may look everywhere.
+        """
         on_grid = F.interpolate(mask_logits.detach(), size=self.config.grid_size, mode="bilinear")
         allowed = on_grid.flatten(2) > 0  # (B, Q, P)
-        if prob < 1:
-            free = torch.rand(allowed.shape[:2], device=allowed.device) > prob  # (B, Q)
+        if torch.compiler.is_compiling() or self._mask_probs()[block] < 1:
+            free = torch.rand(allowed.shape[:2], device=allowed.device) > self.attn_mask_probs[block]  # (B, Q)
             allowed = allowed | free[..., None]
         others = self.config.num_queries + self.config.num_prefix_tokens
         return F.pad(allowed, (others, 0), value=True)[:, None]
 
-    def _block_probs(self) -> tuple[float, ...]:
-        return tuple(self.attn_mask_probs.tolist())
+    # torch.compile treats it as constant: compile again after changing the probabilities of a model for inference.
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _mask_probs(self) -> tuple[float, ...]:
+        probs = self.attn_mask_probs
+        return tuple(probs.tolist()) if probs.is_cpu else self._host_probs.of(probs)
 
     def _run(
         self, layer: nn.Module, tokens: Tensor, query_mask: Tensor | None, keep_weights: bool
@@ -156,23 +163,61 @@ class EomtForUniversalSegmentation(nn.Module):
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
-        **hub_options: Any,
+        revision: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
     ) -> Self:
         """The model of a local folder or of a hub id such as "tue-mps/coco_panoptic_eomt_large_640", in eval mode.
 
+        Reads the published layout and the original repository's `pytorch_model.bin`.
+
         config: instead of the checkpoint's own `config.json`
-        dtype (or its older name torch_dtype): of the floating-point weights; by default as they are stored
-        device: where the weights are read to; by default the CPU
-        hub_options: `revision`, `cache_dir`, `token`, `local_files_only`
+        dtype (its older name is torch_dtype): of the parameters; by default as they are stored
+        device: where the weights go; by default the CPU
+        revision, cache_dir, token, local_files_only: how a hub id is fetched, as in huggingface_hub
 
         Raises `CheckpointError` where files are missing or damaged, or a weight is missing, unknown or misshapen.
+        Warns (`CheckpointWarning`) where `attn_mask_probs` is missing, which then is all ones.
         """
-        wanted = dtype if dtype is not None else torch_dtype
-        return load_checkpoint(cls, id_or_folder, config, wanted, device, hub_options)
+        return load_checkpoint(
+            cls,
+            id_or_folder,
+            config=config,
+            dtype=torch_dtype if dtype is None else dtype,
+            device=device,
+            options=HubOptions(revision, cache_dir, token, local_files_only),
+        )
 
     def save_pretrained(self, folder: str | PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
-        """Write `config.json` and `model.safetensors` (in shards, with an index, where it would be larger)."""
-        save_checkpoint(self, folder, max_shard_size)
+        """Write `config.json` and `model.safetensors`, or shards of at most `max_shard_size` with an index."""
+        save_checkpoint(self, self.config, folder, max_shard_size)
+
+    def gradient_checkpointing_enable(self) -> None:
+        """In training, keep only each layer's input and compute the rest again: less memory, a third more time."""
+        self.gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what the backward pass needs, which is the default."""
+        self.gradient_checkpointing = False
+
+
+class HostCopy:
+    """Values of a small tensor on the host, read again only after it was replaced or written to in place."""
+
+    def __init__(self) -> None:
+        self._source: Tensor | None = None
+        self._version = -1
+        self._values: tuple[float, ...] = ()
+
+    def of(self, tensor: Tensor) -> tuple[float, ...]:
+        """The tensor's values; a GPU is waited for only if they may have changed."""
+        if tensor.is_inference():  # does not count its versions
+            return tuple(tensor.tolist())
+        if tensor is not self._source or tensor._version != self._version:
+            self._source, self._version = tensor, tensor._version
+            self._values = tuple(tensor.tolist())
+        return self._values
 
 
 def _choose(given: bool | None, default: bool) -> bool:
