@@ -1,0 +1,251 @@
+"""Image processors: pictures and label maps in, the model's tensors out, and the model's outputs back into segments.
+
+`EomtImageProcessor` works on torch tensors and equals the torchvision backend of transformers bit for bit;
+`EomtImageProcessorPil` resamples with Pillow. Names and arguments are those of the Hugging Face documentation.
+
+An image passes through: to RGB (`image_inputs`), resized, split into crops or padded or neither, normalised. A label map passes
+through the same geometry with its nearest pixels, then becomes masks and classes (`label_maps`).
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, Unpack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from eomt import resizing
+from eomt.batch_feature import BatchFeature
+from eomt.documented_results import DocumentedResults
+from eomt.errors import ImageInputError, ProcessorError
+from eomt.image_inputs import ImageInput, label_array, list_images, rgb_tensor
+from eomt.label_maps import masks_and_labels
+from eomt.processor_settings import EomtImageProcessorKwargs, ProcessorSettings
+
+InstanceClasses = Mapping[int, int] | Sequence[Mapping[int, int]]
+
+_Pixels = TypeVar("_Pixels", Tensor, NDArray[np.int64])
+
+
+class _ImageProcessor(DocumentedResults, ProcessorSettings):
+    """What both processors share; they differ in how pixels are resampled and normalised."""
+
+    def __call__(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        instance_id_to_semantic_id: InstanceClasses | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """The same as `preprocess`."""
+        return self.preprocess(images, segmentation_maps, instance_id_to_semantic_id, **kwargs)
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        instance_id_to_semantic_id: InstanceClasses | None = None,
+        *,
+        return_tensors: str | None = None,
+        input_data_format: str | None = None,
+        device: str | torch.device | None = None,
+        **overrides: Unpack[EomtImageProcessorKwargs],
+    ) -> BatchFeature:
+        """A batch for the model out of images and, for training, their label maps.
+
+        Args:
+            images: one image or a list: PIL images, paths, arrays or tensors, (h, w, 3) or (3, h, w), or a batch of them.
+            segmentation_maps: one label map (h, w) an image, integers; see `label_maps` for what they mean.
+            instance_id_to_semantic_id: instance id to class, one dictionary for all images or a list with one an image.
+            return_tensors: "pt" stacks `pixel_values` into a tensor, "np" into an array, None leaves a list.
+            input_data_format: where arrays have their channels, "channels_first" or "channels_last"; None finds out.
+            device: where the work is done and the pixels end up; None stays where the images are.
+            overrides: settings of the processor for this call only.
+
+        Returns:
+            `pixel_values` float32 (N, 3, h, w), where N counts crops when images are split; `patch_offsets`, one int64
+            tensor [image, start, end] a crop, empty when images are not split; with label maps also `mask_labels` (a float32
+            tensor (n, h, w) a row of `pixel_values`) and `class_labels` (an int64 tensor (n,) each).
+
+        Raises:
+            ImageInputError: an image or label map cannot be read, or there are not as many of one as of the other.
+            LabelMapError: an id in a label map has no class; the message names the id and the image.
+            ProcessorError: a setting's value cannot be used.
+            TypeError: there is no setting of that name.
+        """
+        return self.with_overrides(overrides)._batch(
+            [rgb_tensor(image, input_data_format, f"image {i}") for i, image in enumerate(list_images(images))],
+            segmentation_maps,
+            instance_id_to_semantic_id,
+            return_tensors,
+            device,
+        )
+
+    def _batch(
+        self,
+        images: list[Tensor],
+        segmentation_maps: ImageInput | None,
+        instance_classes: InstanceClasses | None,
+        return_tensors: str | None,
+        device: str | torch.device | None,
+    ) -> BatchFeature:
+        if device is not None:
+            images = [image.to(device) for image in images]
+        if self.do_resize:
+            images = [self._resize(image, resizing.resized_size(_size_of(image), self.size)) for image in images]
+        crops, offsets = self._split(images)
+        pixel_values = self._normalised([self._padded(crop) for crop in crops])
+        batch = BatchFeature(
+            pixel_values=_packed(pixel_values, return_tensors, self._list_of_arrays),
+            patch_offsets=[torch.tensor(row) for row in offsets] if self.do_split_image else [],
+        )
+        if segmentation_maps is not None:
+            maps = [label_array(m, f"segmentation map {i}") for i, m in enumerate(list_images(segmentation_maps, 2))]
+            batch.update(self._targets(maps, len(images), instance_classes))
+        return batch
+
+    def _targets(
+        self, maps: list[NDArray[np.int64]], images: int, instance_classes: InstanceClasses | None
+    ) -> dict[str, list[Tensor]]:
+        """`mask_labels` and `class_labels`, one of each a row of `pixel_values`."""
+        if len(maps) != images:
+            raise ImageInputError(f"{images} images but {len(maps)} segmentation_maps: give one label map an image.")
+        if isinstance(instance_classes, Sequence) and len(instance_classes) != images:
+            raise ImageInputError(
+                f"{images} images but {len(instance_classes)} dictionaries in instance_id_to_semantic_id: "
+                "give one an image, or one dictionary for all."
+            )
+        if self.do_resize:
+            maps = [self._resize_labels(m, resizing.resized_size(_size_of(m), self.size)) for m in maps]
+        crops, offsets = self._split(maps)
+        targets: dict[str, list[Tensor]] = {"mask_labels": [], "class_labels": []}
+        for crop, (image, _, _) in zip(crops, offsets, strict=True):
+            classes = instance_classes[image] if isinstance(instance_classes, Sequence) else instance_classes
+            height, width = self._missing(_size_of(crop))
+            crop = np.pad(crop, ((0, height), (0, width)))
+            masks, labels = masks_and_labels(crop, classes, self.ignore_index, where=f"segmentation map {image}")
+            targets["mask_labels"].append(torch.from_numpy(masks))
+            targets["class_labels"].append(torch.from_numpy(labels))
+        return targets
+
+    def _split(self, images: list[_Pixels]) -> tuple[list[_Pixels], list[tuple[int, int, int]]]:
+        """Crops of the images and a row (image, start, end) each: every image whole where images are not split."""
+        if not self.do_split_image:
+            return images, [(i, 0, max(_size_of(image))) for i, image in enumerate(images)]
+        crops, offsets = [], []
+        for i, image in enumerate(images):
+            height, width = _size_of(image)
+            for start, end in crop_spans(max(height, width), resizing.canvas_size(self.size)[0]):
+                crops.append(image[..., start:end, :] if height > width else image[..., start:end])
+                offsets.append((i, start, end))
+        return crops, offsets
+
+    def _missing(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns to add at the bottom and on the right."""
+        if not self.do_pad:
+            return 0, 0
+        height, width = resizing.canvas_size(self.size)
+        return max(0, height - image_size[0]), max(0, width - image_size[1])
+
+    def _padded(self, image: Tensor) -> Tensor:
+        height, width = self._missing(_size_of(image))
+        return functional.pad(image, (0, width, 0, height)) if height or width else image
+
+    def _normalised(self, images: list[Tensor]) -> list[Tensor]:
+        """Images (3, h, w) as float32, all at once where they are alike; uint8 where neither step is wanted."""
+        if len({(image.shape, image.dtype, image.device) for image in images}) == 1:
+            return list(self._normalise(torch.stack(images)))
+        return [self._normalise(image) for image in images]
+
+    _list_of_arrays: bool
+
+    @abstractmethod
+    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """(3, h, w) at `size`, of the same dtype."""
+
+    @abstractmethod
+    def _resize_labels(self, label_map: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+        """(h, w) at `size`, nearest."""
+
+    @abstractmethod
+    def _normalise(self, images: Tensor) -> Tensor:
+        """(..., 3, h, w) rescaled and normalised."""
+
+    def _per_channel(self, value: float | Sequence[float], like: Tensor) -> Tensor:
+        """(1 or 3, 1, 1) float32."""
+        numbers = [value] if isinstance(value, int | float) else list(value)
+        return torch.tensor(numbers, dtype=torch.float32, device=like.device)[:, None, None]
+
+
+class EomtImageProcessor(_ImageProcessor):
+    """The default processor: torch tensors, on any device."""
+
+    _list_of_arrays = False
+
+    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        return resizing.resize_with_torch(image, size, self.resample)
+
+    def _resize_labels(self, label_map: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+        return resizing.resize_labels_like_torch(label_map, size)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        mean, std = self._per_channel(self.image_mean, images), self._per_channel(self.image_std, images)
+        if self.do_rescale and self.do_normalize:
+            # In one step: (x * factor - mean) / std is (x - mean / factor) / (std / factor).
+            scale = 1.0 / self.rescale_factor
+            return (images.float() - mean * scale).div_(std * scale)
+        if self.do_normalize:
+            return (images.float() - mean).div_(std)
+        return images * self.rescale_factor if self.do_rescale else images
+
+
+class EomtImageProcessorPil(_ImageProcessor):
+    """The processor that resamples with Pillow, on the CPU; at most one grey level away from the default one."""
+
+    _list_of_arrays = True
+
+    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        return resizing.resize_with_pillow(image, size, self.resample)
+
+    def _resize_labels(self, label_map: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+        return resizing.resize_labels_like_pillow(label_map, size)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if self.do_rescale:
+            images = (images.double() * self.rescale_factor).float()
+        if self.do_normalize:
+            mean, std = self._per_channel(self.image_mean, images), self._per_channel(self.image_std, images)
+            images = (images.float() - mean).div_(std)
+        return images
+
+
+def crop_spans(length: int, crop: int) -> list[tuple[int, int]]:
+    """(start, end) along the longer side of an image for as few crops as cover it, evenly overlapping."""
+    count = math.ceil(length / crop)
+    overlap = (count * crop - length) / (count - 1) if count > 1 else 0.0
+    starts = [int(i * (crop - overlap)) for i in range(count)]
+    return [(start, start + crop) for start in starts]
+
+
+def _size_of(pixels: Tensor | NDArray[Any]) -> tuple[int, int]:
+    height, width = pixels.shape[-2:]
+    return int(height), int(width)
+
+
+def _packed(images: list[Tensor], return_tensors: str | None, as_arrays: bool) -> Tensor | NDArray[Any] | list[Any]:
+    if return_tensors is None:
+        return [image.numpy() for image in images] if as_arrays else images
+    if return_tensors not in ("pt", "np"):
+        raise ProcessorError(f'return_tensors {return_tensors!r}: use "pt", "np" or None.')
+    sizes = sorted({_size_of(image) for image in images})
+    if len(sizes) > 1:
+        raise ImageInputError(
+            f"images of different sizes, (height, width) {sizes[0]} and {sizes[-1]}, cannot be one batch: "
+            "set do_pad=True or do_split_image=True, or leave return_tensors out."
+        )
+    stacked = torch.stack(images)
+    return stacked if return_tensors == "pt" else stacked.cpu().numpy()

@@ -1,0 +1,139 @@
+"""What an image processor is set to, and the published file that holds it, `preprocessor_config.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+from PIL import Image
+
+from eomt import resizing
+from eomt.errors import ProcessorError
+from eomt.hub import HubOptions, find_file, read_json
+
+FILE_NAME = "preprocessor_config.json"
+
+
+class EomtImageProcessorKwargs(TypedDict, total=False):
+    """What a single call may override. None means the processor's own setting, except `ignore_index=None`: no reduction."""
+
+    do_resize: bool | None
+    size: int | Mapping[str, int | None] | None
+    resample: int | None
+    do_rescale: bool | None
+    rescale_factor: float | None
+    do_normalize: bool | None
+    image_mean: float | Sequence[float] | None
+    image_std: float | Sequence[float] | None
+    do_split_image: bool | None
+    do_pad: bool | None
+    ignore_index: int | None
+
+
+@dataclass(kw_only=True)
+class ProcessorSettings:
+    """The settings of an image processor. Names, meanings and defaults are those of the Hugging Face documentation."""
+
+    do_resize: bool = True
+    size: int | Mapping[str, int | None] = field(default_factory=lambda: {"shortest_edge": 640, "longest_edge": 640})
+    resample: int = Image.Resampling.BILINEAR
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = True
+    image_mean: float | Sequence[float] = (0.485, 0.456, 0.406)
+    image_std: float | Sequence[float] = (0.229, 0.224, 0.225)
+    do_split_image: bool = False
+    do_pad: bool = False
+    ignore_index: int | None = None
+    extra_settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Entries of a published file that mean nothing to this processor; they are written back as they came."""
+
+    def __post_init__(self) -> None:
+        self.size = resizing.canonical_size(self.size)
+        for name in ("image_mean", "image_std"):
+            _check_per_channel(name, getattr(self, name))
+        if self.rescale_factor <= 0:
+            raise ProcessorError(
+                f"rescale_factor is {self.rescale_factor}; it must be positive, 1/255 for 8-bit images."
+            )
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> Self:
+        """A processor from the contents of a `preprocessor_config.json`; `overrides` replace single settings.
+
+        Null entries mean the default. Entries that this processor does not know are kept in `extra_settings`; unknown
+        `overrides` raise TypeError.
+        """
+        known = _names(cls)
+        given = {name: value for name, value in settings.items() if name in known and value is not None}
+        extra = {name: value for name, value in settings.items() if name not in known | {"image_processor_type"}}
+        return cls(**{**given, **_checked_names(cls, overrides)}, extra_settings=extra)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of a `preprocessor_config.json`: JSON types only, entries that are None left out."""
+        settings = {**self.extra_settings, **{name: getattr(self, name) for name in _names(type(self))}}
+        settings["resample"] = int(self.resample)
+        settings["size"] = {edge: length for edge, length in resizing.canonical_size(self.size).items() if length}
+        # One file serves both processors, as in the published layout.
+        settings["image_processor_type"] = type(self).__name__.removesuffix("Pil")
+        return {name: _plain(value) for name, value in settings.items() if value is not None}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> Self:
+        """The processor of a checkpoint: a folder, or the id of a repository on the hub.
+
+        `overrides` replace single settings of the file. Raises CheckpointError where there is no such file or it is not JSON.
+        """
+        options = HubOptions(revision, cache_dir, token, local_files_only)
+        return cls.from_dict(read_json(find_file(pretrained_model_name_or_path, FILE_NAME, options)), **overrides)
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> list[str]:
+        """Write `preprocessor_config.json` into a folder, made where it does not exist; returns the file's path in a list."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / FILE_NAME
+        path.write_text(self.to_json_string(), encoding="utf-8")
+        return [str(path)]
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON text, keys sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
+        """A copy with some settings replaced; see `EomtImageProcessorKwargs`. Raises TypeError for an unknown name."""
+        given = _checked_names(type(self), overrides)
+        return replace(self, **{n: value for n, value in given.items() if value is not None or n == "ignore_index"})
+
+
+def _names(cls: type[ProcessorSettings]) -> set[str]:
+    return {item.name for item in fields(cls)} - {"extra_settings"}
+
+
+def _checked_names(cls: type[ProcessorSettings], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = sorted(set(given) - _names(cls))
+    if unknown:
+        raise TypeError(f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(_names(cls)))}.")
+    return given
+
+
+def _check_per_channel(name: str, value: float | Sequence[float]) -> None:
+    numbers = [value] if isinstance(value, int | float) else list(value)
+    if len(numbers) not in (1, 3) or (name == "image_std" and not all(numbers)):
+        raise ProcessorError(
+            f"{name} is {value!r}; give one number or three (red, green, blue), none of a standard deviation 0."
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
