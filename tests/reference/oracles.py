@@ -24,7 +24,7 @@ def _make_torchvision_importable() -> None:
     They belong to its compiled part, which a CPU build of torch cannot load from a CUDA wheel. Only the signatures are
     given: resizing and normalising, all that the oracle uses, are Python on top of torch, and a call to these would fail.
     """
-    if _KEPT_ALIVE or _compiled_part_loads():
+    if hasattr(torch.ops.torchvision, "nms") or _compiled_part_loads():
         return
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
