@@ -1,0 +1,107 @@
+"""Rows of a segment table as numpy columns in one canonical order, so that no score depends on how rows were stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from workbench.errors import SegmentTableError
+from workbench.segments import VOID_SEGMENT_ID
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of some images, ascending by `image`, then by `segment_id`; every column has shape (rows,)."""
+
+    image: NDArray[np.int64]
+    """Position of the image in the list that all chunks of an evaluation share."""
+    segment_id: NDArray[np.int32]
+    ordinal: NDArray[np.int32]
+    category_id: NDArray[np.int32]
+    iscrowd: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    """NaN where the table has null."""
+    area: NDArray[np.int64]
+    """Pixels of the mask."""
+    declared_area: NDArray[np.float64]
+    """What the file said, else `area`: the official tools read it."""
+    bbox: NDArray[np.float64]
+    """x, y, w, h in pixels: the one column of shape (rows, 4)."""
+    height: NDArray[np.int32]
+    width: NDArray[np.int32]
+    source_id: NDArray[np.int64]
+    """-1 where the table has null."""
+    counts: pa.LargeBinaryArray
+    """COCO compressed RLE, checked by whoever read the table (`segments.read_parquet`)."""
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def is_void(self) -> NDArray[np.bool_]:
+        """Which rows hold an image's void pixels, bool of shape (rows,)."""
+        return np.asarray(self.segment_id == VOID_SEGMENT_ID)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Segments":
+        """Those rows, by ascending row numbers or by a mask of shape (rows,)."""
+        if rows.dtype == np.bool_:
+            if rows.all():
+                return self
+            rows = np.flatnonzero(rows)
+        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "counts"}
+        return Segments(
+            **{name: column[rows] for name, column in columns.items()}, counts=self.counts.take(pa.array(rows))
+        )
+
+    def rles(self, rows: NDArray[np.int64]) -> list[dict[str, object]]:
+        """Those rows' masks as pycocotools takes them."""
+        return [
+            {"size": [int(height), int(width)], "counts": counts}
+            for height, width, counts in zip(
+                self.height[rows], self.width[rows], self.counts.take(pa.array(rows)).to_pylist(), strict=True
+            )
+        ]
+
+
+def segments_of(table: pa.Table, image_ids: Sequence[str], first: int = 0) -> Segments:
+    """The table's rows as columns; image `image_ids[i]` gets position `first + i`.
+
+    Raises SegmentTableError for an image that is not among `image_ids`, and for a segment id used twice in an image.
+    """
+    position = pc.index_in(table["image_id"], value_set=pa.array(image_ids, pa.string()))
+    if position.null_count:
+        stranger = table["image_id"].filter(position.is_null())[0].as_py()
+        raise SegmentTableError(f"image {stranger}: has segments but is not among the images to score.")
+    image = position.to_numpy().astype(np.int64) + first
+    segment_id = table["segment_id"].to_numpy()
+    order = np.lexsort((segment_id, image))
+    image, segment_id = image[order], segment_id[order]
+    twice = np.flatnonzero((image[1:] == image[:-1]) & (segment_id[1:] == segment_id[:-1]))
+    if len(twice):
+        where = image_ids[int(image[twice[0]]) - first]
+        raise SegmentTableError(f"image {where}: segment id {int(segment_id[twice[0]])} is used more than once.")
+    area = table["area"].to_numpy()[order]
+    declared = table["declared_area"].to_numpy().astype(np.float64)[order]
+    return Segments(
+        image=image,
+        segment_id=segment_id,
+        ordinal=table["ordinal"].to_numpy()[order],
+        category_id=table["category_id"].to_numpy()[order],
+        iscrowd=table["iscrowd"].to_numpy()[order],
+        score=table["score"].to_numpy().astype(np.float64)[order],
+        area=area,
+        declared_area=np.where(np.isnan(declared), area, declared),
+        bbox=_one_chunk(table["bbox"]).flatten().to_numpy().reshape(-1, 4)[order],
+        height=table["height"].to_numpy()[order],
+        width=table["width"].to_numpy()[order],
+        source_id=pc.fill_null(table["source_id"], -1).to_numpy()[order],
+        counts=_one_chunk(table["counts"].cast(pa.large_binary())).take(pa.array(order)),
+    )
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
