@@ -1,7 +1,7 @@
 """`EomtConfig`: every number that makes an EoMT, checked on construction, and the published sizes by name."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
@@ -63,7 +63,7 @@ class EomtConfig:
     image_size: int | tuple[int, int] = 640  # fixed; a pair is (height, width)
     patch_size: int | tuple[int, int] = 16
     num_channels: int = 3
-    mlp_ratio: float = 4
+    mlp_ratio: int | float = 4
     layerscale_value: float = 1.0
     drop_path_rate: float = 0.0
     attention_dropout: float = 0.0
@@ -99,6 +99,9 @@ class EomtConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size"):
             object.__setattr__(self, name, _int_or_pair(name, getattr(self, name)))
+        for number in fields(self):
+            if number.type is float:  # transformers, which reads our files, takes no integer for it
+                object.__setattr__(self, number.name, _number(number.name, getattr(self, number.name)))
         _resolve_labels(self)
         _check(self)
 
@@ -146,6 +149,10 @@ class EomtConfig:
         if name not in _BACKBONES:
             raise ConfigError(f"size {size!r} is unknown; choose one of {', '.join(_BACKBONES)}.")
         return cls(**{**_BACKBONES[name], **overrides})
+
+    def with_labels(self, id2label: dict[int, str]) -> Self:
+        """The same architecture for other classes, class index -> name."""
+        return replace(self, num_labels=-1, id2label=id2label, label2id={})
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -212,8 +219,14 @@ def _int_or_pair(name: str, size: Any) -> int | tuple[int, int]:
     if isinstance(size, int):
         return size
     if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, int) for side in size):
-        return (size[0], size[1])
+        return size[0] if size[0] == size[1] else (size[0], size[1])  # transformers takes only the integer
     raise ConfigError(f"{name} is {size!r}; give one integer or a (height, width) pair of them.")
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, (int, float)):
+        raise ConfigError(f"{name} is {value!r}; it must be a number.")
+    return float(value)
 
 
 def _resolve_labels(config: EomtConfig) -> None:

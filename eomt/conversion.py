@@ -93,6 +93,7 @@ def infer_config(state: dict[str, Tensor]) -> EomtConfig:
     patches, hidden_size = state["embeddings.position_embeddings.weight"].shape
     _, channels, patch_size, _ = state["embeddings.patch_embeddings.projection.weight"].shape
     gated = "layers.0.mlp.gate_proj.weight" in state
+    mlp_ratio = 4 if gated else state["layers.0.mlp.fc1.weight"].shape[0] / hidden_size
     return EomtConfig(
         hidden_size=hidden_size,
         num_hidden_layers=_count(state, r"layers\.(\d+)\."),
@@ -100,7 +101,7 @@ def infer_config(state: dict[str, Tensor]) -> EomtConfig:
         image_size=math.isqrt(patches) * patch_size,
         patch_size=patch_size,
         num_channels=channels,
-        mlp_ratio=4 if gated else state["layers.0.mlp.fc1.weight"].shape[0] / hidden_size,
+        mlp_ratio=int(mlp_ratio) if mlp_ratio == int(mlp_ratio) else mlp_ratio,
         use_swiglu_ffn=gated,
         num_register_tokens=state["embeddings.register_tokens"].shape[1],
         num_queries=state["query.weight"].shape[0],

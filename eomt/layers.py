@@ -154,7 +154,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
-        self.lambda1 = nn.Parameter(torch.full((config.hidden_size,), float(config.layerscale_value)))
+        self.lambda1 = nn.Parameter(torch.full((config.hidden_size,), config.layerscale_value))
 
     def forward(self, branch: Tensor, residual: Tensor) -> Tensor:
         """The residual stream plus the scaled branch, in one pass over memory."""

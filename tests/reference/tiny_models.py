@@ -1,0 +1,64 @@
+"""Pairs of tiny models, ours and transformers', with the same random weights in every parameter."""
+
+import random
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from eomt import EomtConfig, EomtForUniversalSegmentation
+
+
+def random_settings(seed: int) -> dict[str, Any]:
+    """Arguments of a tiny configuration that both libraries take; every dimension of the architecture varies."""
+    draw = random.Random(seed)
+    patch = draw.choice([4, 8, 16])
+    layers = draw.randint(1, 4)
+    heads = draw.choice([1, 2, 3, 4])
+    return {
+        "hidden_size": heads * draw.choice([4, 8, 12]),
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "num_blocks": draw.randint(1, layers),
+        "patch_size": patch,
+        "image_size": patch * draw.randint(1, 5),
+        "num_channels": draw.choice([1, 3, 3]),
+        "mlp_ratio": draw.choice([2, 3, 4]),
+        "use_swiglu_ffn": draw.random() < 0.4,
+        "hidden_act": draw.choice(["gelu", "gelu", "relu", "silu", "gelu_new"]),
+        "layer_norm_eps": draw.choice([1e-6, 1e-5, 1e-3]),
+        "num_register_tokens": draw.choice([0, 1, 4]),
+        "num_queries": draw.randint(1, 9),
+        "num_upscale_blocks": draw.randint(0, 2),
+        "num_labels": draw.randint(1, 6),
+        "no_object_weight": draw.choice([0.1, 0.4]),
+        "train_num_points": draw.choice([16, 50]),
+    }
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Replace every parameter, norms, biases and layer scales too, so that leaving one out changes the outputs."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise * 0.4 + (1 if "norm" in name and name.endswith("weight") else 0))
+
+
+def model_pair(
+    settings: dict[str, Any], seed: int = 0, **theirs: Any
+) -> tuple[EomtForUniversalSegmentation, nn.Module]:
+    """Our model and transformers' with equal random weights, in eval mode; `theirs` are arguments of theirs alone."""
+    ours = EomtForUniversalSegmentation(EomtConfig(**settings))
+    randomise(ours, seed)
+    config = transformers.EomtConfig(**settings)
+    reference: nn.Module = transformers.EomtForUniversalSegmentation._from_config(config, **theirs)
+    reference.load_state_dict(ours.state_dict())
+    return ours.eval(), reference.eval()
+
+
+def random_images(config: EomtConfig, count: int = 2, seed: int = 0) -> Tensor:
+    """(count, channels, height, width) standard normal numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, config.num_channels, *config.image_size_hw, generator=generator)
