@@ -1,4 +1,5 @@
-"""A dictionary whose entries can be read as attributes and moved to a device together: what a processor returns."""
+"""A dictionary whose entries can be read as attributes and moved to a device together: what a processor
+returns."""
 
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ class BatchFeature(dict[str, Any]):
             raise AttributeError(f"the batch has no {name!r}; it has {', '.join(self) or 'nothing'}.") from None
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move every tensor, in lists too, as `Tensor.to` does, in place; a dtype is applied to floating tensors only."""
+        """Move every tensor, in lists too, as `Tensor.to` does, in place; a dtype is applied to floating
+        tensors only."""
         for key, value in self.items():
             self[key] = _moved(value, args, kwargs)
         return self

@@ -1,10 +1,12 @@
-"""Image processors: pictures and label maps in, the model's tensors out, and the model's outputs back into segments.
+"""Image processors: images and label maps in, the model's tensors out, and the model's outputs back into segments.
 
 `EomtImageProcessor` works on torch tensors and equals the torchvision backend of transformers bit for bit;
-`EomtImageProcessorPil` resamples with Pillow. Names and arguments are those of the Hugging Face documentation.
+`EomtImageProcessorPil` resamples with Pillow. Names and arguments are those of the Hugging Face
+documentation.
 
-An image passes through: to RGB (`image_inputs`), resized, split into crops or padded or neither, normalised. A label map passes
-through the same geometry with its nearest pixels, then becomes masks and classes (`label_maps`).
+An image passes through: to RGB (`image_inputs`), resized, split into crops or padded or neither, normalised.
+A label map passes through the same geometry with its nearest pixels, then becomes masks and classes
+(`label_maps`).
 """
 
 import math
@@ -58,67 +60,56 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
         """A batch for the model out of images and, for training, their label maps.
 
         Args:
-            images: one image or a list: PIL images, paths, arrays or tensors, (h, w, 3) or (3, h, w), or a batch of them.
-            segmentation_maps: one label map (h, w) an image, integers; see `label_maps` for what they mean.
-            instance_id_to_semantic_id: instance id to class, one dictionary for all images or a list with one an image.
+            images: one image, a list, or a batch: PIL images, paths, arrays or tensors (h, w, 3) or (3, h, w).
+            segmentation_maps: a label map (h, w) of integers for each image; `label_maps` says what they mean.
+            instance_id_to_semantic_id: instance id to class, one dictionary for all images or a list, one an image.
             return_tensors: "pt" stacks `pixel_values` into a tensor, "np" into an array, None leaves a list.
             input_data_format: where arrays have their channels, "channels_first" or "channels_last"; None finds out.
             device: where the work is done and the pixels end up; None stays where the images are.
             overrides: settings of the processor for this call only.
 
         Returns:
-            `pixel_values` float32 (N, 3, h, w), where N counts crops when images are split; `patch_offsets`, one int64
-            tensor [image, start, end] a crop, empty when images are not split; with label maps also `mask_labels` (a float32
-            tensor (n, h, w) a row of `pixel_values`) and `class_labels` (an int64 tensor (n,) each).
+            `pixel_values`: float32 (N, 3, h, w), where N counts crops when images are split.
+            `patch_offsets`: one int64 tensor [image, start, end] a crop; empty when images are not split.
+            `mask_labels`, `class_labels` (with label maps): for each of the N a float32 tensor (n, h, w) and an
+            int64 tensor (n,).
 
         Raises:
-            ImageInputError: an image or label map cannot be read, or there are not as many of one as of the other.
+            ImageInputError: an image or label map cannot be read, or they do not pair up.
             LabelMapError: an id in a label map has no class; the message names the id and the image.
             ProcessorError: a setting's value cannot be used.
             TypeError: there is no setting of that name.
         """
-        return self.with_overrides(overrides)._batch(
-            [rgb_tensor(image, input_data_format, f"image {i}") for i, image in enumerate(list_images(images))],
-            segmentation_maps,
-            instance_id_to_semantic_id,
-            return_tensors,
-            device,
-        )
+        call = self.with_overrides(overrides)
+        pixels = [rgb_tensor(image, input_data_format, f"image {i}") for i, image in enumerate(list_images(images))]
+        if not pixels:
+            raise ImageInputError("there are no images: pass at least one.")
+        batch = call._inputs(pixels, return_tensors, device)
+        if segmentation_maps is not None:
+            maps = [label_array(m, f"segmentation map {i}") for i, m in enumerate(list_images(segmentation_maps, 2))]
+            _check_pairs(pixels, maps, instance_id_to_semantic_id)
+            batch.update(call._targets(maps, instance_id_to_semantic_id))
+        return batch
 
-    def _batch(
-        self,
-        images: list[Tensor],
-        segmentation_maps: ImageInput | None,
-        instance_classes: InstanceClasses | None,
-        return_tensors: str | None,
-        device: str | torch.device | None,
+    def _inputs(
+        self, images: list[Tensor], return_tensors: str | None, device: str | torch.device | None
     ) -> BatchFeature:
+        """`pixel_values` and `patch_offsets`."""
         if device is not None:
             images = [image.to(device) for image in images]
         if self.do_resize:
             images = [self._resize(image, resizing.resized_size(_size_of(image), self.size)) for image in images]
         crops, offsets = self._split(images)
         pixel_values = self._normalised([self._padded(crop) for crop in crops])
-        batch = BatchFeature(
+        return BatchFeature(
             pixel_values=_packed(pixel_values, return_tensors, self._list_of_arrays),
             patch_offsets=[torch.tensor(row) for row in offsets] if self.do_split_image else [],
         )
-        if segmentation_maps is not None:
-            maps = [label_array(m, f"segmentation map {i}") for i, m in enumerate(list_images(segmentation_maps, 2))]
-            batch.update(self._targets(maps, len(images), instance_classes))
-        return batch
 
     def _targets(
-        self, maps: list[NDArray[np.int64]], images: int, instance_classes: InstanceClasses | None
+        self, maps: list[NDArray[np.int64]], instance_classes: InstanceClasses | None
     ) -> dict[str, list[Tensor]]:
         """`mask_labels` and `class_labels`, one of each a row of `pixel_values`."""
-        if len(maps) != images:
-            raise ImageInputError(f"{images} images but {len(maps)} segmentation_maps: give one label map an image.")
-        if isinstance(instance_classes, Sequence) and len(instance_classes) != images:
-            raise ImageInputError(
-                f"{images} images but {len(instance_classes)} dictionaries in instance_id_to_semantic_id: "
-                "give one an image, or one dictionary for all."
-            )
         if self.do_resize:
             maps = [self._resize_labels(m, resizing.resized_size(_size_of(m), self.size)) for m in maps]
         crops, offsets = self._split(maps)
@@ -133,7 +124,8 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
         return targets
 
     def _split(self, images: list[_Pixels]) -> tuple[list[_Pixels], list[tuple[int, int, int]]]:
-        """Crops of the images and a row (image, start, end) each: every image whole where images are not split."""
+        """Crops of the images and a row (image, start, end) each: every image whole where images are not
+        split."""
         if not self.do_split_image:
             return images, [(i, 0, max(_size_of(image))) for i, image in enumerate(images)]
         crops, offsets = [], []
@@ -155,10 +147,11 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
         height, width = self._missing(_size_of(image))
         return functional.pad(image, (0, width, 0, height)) if height or width else image
 
-    def _normalised(self, images: list[Tensor]) -> list[Tensor]:
-        """Images (3, h, w) as float32, all at once where they are alike; uint8 where neither step is wanted."""
+    def _normalised(self, images: list[Tensor]) -> Tensor | list[Tensor]:
+        """Images (3, h, w) as float32, in one tensor where they are alike; untouched where neither step is
+        wanted."""
         if len({(image.shape, image.dtype, image.device) for image in images}) == 1:
-            return list(self._normalise(torch.stack(images)))
+            return self._normalise(torch.stack(images))
         return [self._normalise(image) for image in images]
 
     _list_of_arrays: bool
@@ -197,14 +190,15 @@ class EomtImageProcessor(_ImageProcessor):
         if self.do_rescale and self.do_normalize:
             # In one step: (x * factor - mean) / std is (x - mean / factor) / (std / factor).
             scale = 1.0 / self.rescale_factor
-            return (images.float() - mean * scale).div_(std * scale)
+            return _shifted(images, mean * scale, std * scale)
         if self.do_normalize:
-            return (images.float() - mean).div_(std)
+            return _shifted(images, mean, std)
         return images * self.rescale_factor if self.do_rescale else images
 
 
 class EomtImageProcessorPil(_ImageProcessor):
-    """The processor that resamples with Pillow, on the CPU; at most one grey level away from the default one."""
+    """The processor that resamples with Pillow, on the CPU; at most one grey level away from the default
+    one."""
 
     _list_of_arrays = True
 
@@ -219,7 +213,7 @@ class EomtImageProcessorPil(_ImageProcessor):
             images = (images.double() * self.rescale_factor).float()
         if self.do_normalize:
             mean, std = self._per_channel(self.image_mean, images), self._per_channel(self.image_std, images)
-            images = (images.float() - mean).div_(std)
+            images = _shifted(images, mean, std)
         return images
 
 
@@ -236,16 +230,38 @@ def _size_of(pixels: Tensor | NDArray[Any]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _packed(images: list[Tensor], return_tensors: str | None, as_arrays: bool) -> Tensor | NDArray[Any] | list[Any]:
+def _shifted(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return images.to(torch.float32, copy=True).sub_(mean).div_(std)
+
+
+def _check_pairs(images: list[Tensor], maps: list[NDArray[np.int64]], instance_classes: InstanceClasses | None) -> None:
+    if len(maps) != len(images):
+        raise ImageInputError(f"{len(images)} images but {len(maps)} segmentation_maps: give one label map an image.")
+    if isinstance(instance_classes, Sequence) and len(instance_classes) != len(images):
+        raise ImageInputError(
+            f"{len(images)} images but {len(instance_classes)} dictionaries in instance_id_to_semantic_id: "
+            "give one an image, or one dictionary for all."
+        )
+    for i, (image, label_map) in enumerate(zip(images, maps, strict=True)):
+        if _size_of(image) != label_map.shape:
+            raise ImageInputError(
+                f"image {i} is {_size_of(image)} but segmentation map {i} is {label_map.shape}, (height, width): "
+                "give the map of this very image."
+            )
+
+
+def _packed(
+    images: Tensor | list[Tensor], return_tensors: str | None, as_arrays: bool
+) -> Tensor | NDArray[Any] | list[Any]:
+    """What `return_tensors` asks for; without it, a list of tensors or of arrays."""
     if return_tensors is None:
-        return [image.numpy() for image in images] if as_arrays else images
+        return [image.numpy() for image in images] if as_arrays else list(images)
     if return_tensors not in ("pt", "np"):
         raise ProcessorError(f'return_tensors {return_tensors!r}: use "pt", "np" or None.')
-    sizes = sorted({_size_of(image) for image in images})
-    if len(sizes) > 1:
+    if isinstance(images, list):
+        sizes = sorted({_size_of(image) for image in images})
         raise ImageInputError(
-            f"images of different sizes, (height, width) {sizes[0]} and {sizes[-1]}, cannot be one batch: "
-            "set do_pad=True or do_split_image=True, or leave return_tensors out."
+            f"images of different sizes, (height, width) {sizes[0]} and {sizes[-1]}, or of different types cannot be "
+            "one batch: set do_pad=True or do_split_image=True, or leave return_tensors out."
         )
-    stacked = torch.stack(images)
-    return stacked if return_tensors == "pt" else stacked.cpu().numpy()
+    return images if return_tensors == "pt" else images.cpu().numpy()

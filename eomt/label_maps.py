@@ -1,17 +1,19 @@
-"""From a label map to ids, class labels and binary masks: `ignore_index` and `instance_id_to_semantic_id`, once, in numpy.
+"""From a label map to ids, classes and masks: `ignore_index` and `instance_id_to_semantic_id`, once, in numpy.
 
-The image processors make training targets with it and dataset readers make ground truth with it, so that what is trained
-on and what is scored against cannot differ.
+The image processors make training targets with it and dataset readers make ground truth with it, so that what is
+trained on and what is scored against cannot differ.
 
 The rule, as the published processors have it:
 
-1. With `ignore_index`, value 0 is background: it becomes `ignore_index`, and every other value decreases by one.
+1. With `ignore_index`, value 0 is background and becomes `ignore_index`; every other value decreases by one.
 2. Each value left in the map is one segment, except `ignore_index`.
-3. Without `instance_id_to_semantic_id` a value is its own class. With it, values are instance ids and the dictionary, keyed by
-   the value *before* step 1, gives the class; with `ignore_index` that class decreases by one too.
+3. Without `instance_id_to_semantic_id` a value is its own class. With it, values are instance ids, and the
+   dictionary, keyed by the value as it was before step 1, gives the class; with `ignore_index` that class decreases
+   by one too.
 
-The trap: in step 2, a value which became `ignore_index` by step 1 alone (value - 1 == `ignore_index`) vanishes together with the
-background, without an error. Relabel ids to 1..n and choose `ignore_index` outside 0..n-1 (say -1) and it cannot happen.
+The trap: an id whose value minus one equals `ignore_index` becomes `ignore_index` in step 1 and vanishes with the
+background in step 2, without an error. Relabel ids to 1..n and choose `ignore_index` outside 0..n-1 (say -1, or 255
+for fewer than 256 ids) and it cannot happen.
 """
 
 from collections.abc import Mapping
@@ -51,8 +53,8 @@ def read_label_map(
 ) -> LabelMap:
     """The segments of one label map: (H, W), any integer type.
 
-    `where` names the map in error messages. Raises LabelMapError for a map that is not two-dimensional or not of whole
-    numbers, and for an id that `instance_id_to_semantic_id` lacks.
+    `where` names the map in error messages. Raises LabelMapError for a map that is not two-dimensional or not
+    of whole numbers, and for an id that `instance_id_to_semantic_id` lacks.
     """
     values = _checked(label_map, where)
     if ignore_index is not None:
@@ -74,7 +76,8 @@ def masks_and_labels(
     *,
     where: str = "the label map",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Binary masks (n, H, W) float32 and class labels (n,) int64 of one label map: a model's training targets.
+    """Binary masks (n, H, W) float32 and class labels (n,) int64 of one label map: a model's training
+    targets.
 
     Arguments and errors are those of `read_label_map`.
     """
@@ -102,8 +105,8 @@ def _class_of(instance_id: int, classes: Mapping[int, int], where: str) -> int:
     try:
         return int(classes[instance_id])
     except KeyError:
-        known = ", ".join(str(key) for key in sorted(classes, key=str)[:12])
+        known = ", ".join(str(key) for key in sorted(classes, key=str)[:12]) + (", ..." if len(classes) > 12 else "")
         raise LabelMapError(
-            f"{where} holds id {instance_id}, which instance_id_to_semantic_id lacks (it has {len(classes)}: {known}"
-            f"{', ...' if len(classes) > 12 else ''}). Add it; keys are whole numbers, as in the map before ignore_index."
+            f"{where} holds id {instance_id}, which instance_id_to_semantic_id lacks (its {len(classes)} ids: {known}). "
+            "Add it; keys are whole numbers, the ids as they are in the map before ignore_index."
         ) from None

@@ -1,45 +1,27 @@
-"""From the model's outputs to segments: panoptic, instance and semantic, batched, on the device of the outputs.
+"""From the model's outputs to segments: panoptic and instance, batched, on the device of the outputs.
 
-Results equal those of transformers; what differs is the work. Queries below the threshold are dropped before their masks
-are upsampled, which changes nothing (a mask score never exceeds 1) and saves most of the time and memory. Masks are upsampled
-in chunks, so that memory does not grow with the number of queries. The host is asked twice a batch (which queries are
-confident, which segments survive), never once a segment.
+Results equal those of transformers; what differs is the work. Queries below the threshold are dropped before their
+masks are upsampled, which changes nothing (a mask score never exceeds 1) and saves most of the time and memory. Masks
+are upsampled in chunks, so that memory does not grow with the number of queries. The host waits for the device twice a
+batch (which queries are confident, which segments survive), never once a segment.
 
-Masks reach an image's size in two bilinear steps, both of which shape the result: from the model's grid to the canvas
-that the processor's `size` describes, cut to the part which the image filled, then to the image's own size.
-
-Shapes: B images, Q queries, K classes, masks (B, Q, h, w) before the sigmoid, classes (B, Q, K + 1), the last one "no object".
+`frames` explains how masks reach an image's size; `semantic` holds the third task.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from eomt import resizing
-from eomt.errors import ProcessorError
+from eomt.frames import Frame, SegmentationOutputs, TargetSizes, frames, logits_of
+from eomt.resizing import Size
 
 VOID = -1
 """The value of pixels that belong to no segment."""
-
-_CHUNK_PIXELS = 1 << 24
-"""Mask pixels upsampled at once: 64 MiB a temporary array in float32."""
-
-
-class SegmentationOutputs(Protocol):
-    """What post-processing reads of the model's output."""
-
-    @property
-    def masks_queries_logits(self) -> Tensor: ...  # noqa: D102
-    @property
-    def class_queries_logits(self) -> Tensor: ...  # noqa: D102
-    @property
-    def patch_offsets(self) -> Sequence[Tensor | Sequence[int]] | Tensor | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class InstanceMasks:
     """The best candidates of one image, which may overlap and share a mask, best first."""
 
     masks: Tensor
-    """(m, H, W) bool, on the outputs' device, each mask once however many candidates use it; none is empty."""
+    """(m, H, W) bool, on the outputs' device: each mask once, however many candidates use it; none is empty."""
     mask_index: NDArray[np.int64]
     """(n,): the mask of each candidate, 0..m-1."""
     class_index: NDArray[np.int64]
@@ -68,39 +50,10 @@ class InstanceMasks:
     """(n,), descending."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The sizes, each (height, width), that one image's masks pass through."""
-
-    canvas: tuple[int, int]
-    filled: tuple[int, int]
-    target: tuple[int, int]
-
-    def upsample(self, mask_logits: Tensor) -> Tensor:
-        """(n, h, w) of any floating type to (n, *target) in float32, in two steps."""
-        on_canvas = _bilinear(mask_logits.float(), self.canvas)
-        return _bilinear(on_canvas[:, : self.filled[0], : self.filled[1]], self.target)
-
-    def chunks(self, count: int) -> Iterator[slice]:
-        """Slices of 0..count that are small enough to upsample at once."""
-        step = max(1, _CHUNK_PIXELS // max(self.canvas[0] * self.canvas[1], self.target[0] * self.target[1]))
-        return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
-def frames(target_sizes: Sequence[Sequence[int]] | Tensor, size: int | Mapping[str, int | None]) -> list[Frame]:
-    """One frame an image, from the images' own sizes (height, width) and the processor's `size`."""
-    canvas = resizing.canvas_size(size)
-    result = []
-    for target in target_sizes:
-        height, width = (int(edge) for edge in target)
-        result.append(Frame(canvas, resizing.resized_size((height, width), size), (height, width)))
-    return result
-
-
 def panoptic_segments(
     outputs: SegmentationOutputs,
-    target_sizes: Sequence[Sequence[int]] | Tensor,
-    size: int | Mapping[str, int | None],
+    target_sizes: TargetSizes,
+    size: Size,
     *,
     threshold: float = 0.8,
     mask_threshold: float = 0.5,
@@ -109,16 +62,19 @@ def panoptic_segments(
 ) -> list[SegmentMap]:
     """The panoptic segmentation of each image.
 
-    A query counts when its best class is an object and scores above `threshold`. A pixel goes to the query with the largest
-    score x mask probability (the first of equals), and stays void where that query's mask probability is below
-    `mask_threshold`. A query becomes a segment when the pixels it won are more than `overlap_mask_area_threshold` of its mask.
-    Segments of one class of `stuff_classes` become one, with the score of the first; None merges nothing.
+    A query counts when its best class is an object and scores above `threshold`. A pixel goes to the query with the
+    largest score x mask probability (the first of equals), and stays void where that query's mask probability is below
+    `mask_threshold`. A query becomes a segment when the pixels it won are more than `overlap_mask_area_threshold` of
+    its mask. Segments of one class of `stuff_classes` become one, with the score of the first; None merges nothing.
 
     Comparisons keep the reference's precision: the score is compared in float32 (exactly 0.8 is dropped), the ratio of
     areas is rounded to float32 and compared in float64 (4 of 5 pixels pass 0.8, 7 of 10 do not pass 0.7).
+
+    `target_sizes` gives each image's (height, width), `size` is the processor's. Raises ProcessorError where they do
+    not fit the outputs.
     """
-    mask_logits, class_logits = outputs.masks_queries_logits, outputs.class_queries_logits
-    image_frames = _checked_frames(outputs, target_sizes, size)
+    mask_logits, class_logits = logits_of(outputs)
+    image_frames = frames(target_sizes, size, len(mask_logits))
     scores, classes = class_logits.float().softmax(-1).max(-1)  # (B, Q)
     confident = classes.ne(class_logits.shape[-1] - 1) & (scores > threshold)
     host_scores, host_classes = scores.cpu().numpy(), classes.cpu().numpy()
@@ -128,33 +84,28 @@ def panoptic_segments(
     for i, frame in enumerate(image_frames):
         chosen = _to_device(queries[i], mask_logits)
         contests.append(_contest_pixels(mask_logits[i, chosen], scores[i, chosen], frame, mask_threshold))
-    areas = torch.cat([contest.areas for contest in contests], dim=1).cpu().numpy()  # (3, queries of all images)
+    areas = _split_by_image(torch.cat([contest.areas for contest in contests], dim=1), queries)
 
     results = []
-    starts = np.cumsum([0, *(len(chosen) for chosen in queries)])
     for i, contest in enumerate(contests):
-        own_areas = areas[:, starts[i] : starts[i + 1]]
         classes_i, scores_i = host_classes[i][queries[i]], host_scores[i][queries[i]]
-        segment_of, kept = _survivors(own_areas, classes_i, overlap_mask_area_threshold, stuff_classes or ())
+        segment_of, kept = _survivors(areas[i], classes_i, overlap_mask_area_threshold, stuff_classes or ())
         results.append(SegmentMap(contest.relabelled(segment_of), classes_i[kept], scores_i[kept]))
     return results
 
 
 def instance_segments(
-    outputs: SegmentationOutputs,
-    target_sizes: Sequence[Sequence[int]] | Tensor,
-    size: int | Mapping[str, int | None],
-    *,
-    threshold: float = 0.8,
+    outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size, *, threshold: float = 0.8
 ) -> list[SegmentMap]:
     """The documented instance segmentation of each image: one class a query, later queries painted over earlier ones.
 
-    A query becomes an instance when class score x mean mask probability is at least `threshold` (compared in float64) and its mask
-    has a pixel. An instance that later ones cover completely stays listed. Not for AP: see `top_k_instances`.
+    A query becomes an instance when class score x mean mask probability is at least `threshold` (compared in float64)
+    and its mask has a pixel. An instance that later ones cover completely stays listed. It is not meant for AP: see
+    `top_k_instances`. `target_sizes`, `size` and errors are as in `panoptic_segments`.
     """
-    mask_logits = outputs.masks_queries_logits
-    image_frames = _checked_frames(outputs, target_sizes, size)
-    class_scores, classes = outputs.class_queries_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
+    mask_logits, class_logits = logits_of(outputs)
+    image_frames = frames(target_sizes, size, len(mask_logits))
+    class_scores, classes = class_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
     host_classes = classes.cpu().numpy()
     queries = [np.flatnonzero(row) for row in (class_scores.double() >= threshold).cpu().numpy()]
 
@@ -162,69 +113,41 @@ def instance_segments(
     for i, frame in enumerate(image_frames):
         chosen = _to_device(queries[i], mask_logits)
         painted.append(_paint_instances(mask_logits[i, chosen], class_scores[i, chosen], frame, threshold))
-    host_scores = torch.cat([scores for _, scores in painted]).cpu().numpy()
+    scores = _split_by_image(torch.cat([query_scores for _, query_scores in painted]), queries)
 
     results = []
-    starts = np.cumsum([0, *(len(chosen) for chosen in queries)])
     for i, (query_map, _) in enumerate(painted):
-        scores = host_scores[starts[i] : starts[i + 1]]
-        kept = np.flatnonzero(scores >= 0)
-        segment_of = np.full(len(scores) + 1, VOID, dtype=np.int32)  # its last entry serves VOID as an index
+        kept = np.flatnonzero(scores[i] >= 0)
+        segment_of = np.full(len(scores[i]) + 1, VOID, dtype=np.int32)  # one more, which VOID as an index picks
         segment_of[kept] = np.arange(len(kept))
         segment_map = _to_device(segment_of, mask_logits)[query_map.long()]
-        results.append(SegmentMap(segment_map, host_classes[i][queries[i]][kept], scores[kept]))
+        results.append(SegmentMap(segment_map, host_classes[i][queries[i]][kept], scores[i][kept]))
     return results
 
 
 def top_k_instances(
-    outputs: SegmentationOutputs,
-    target_sizes: Sequence[Sequence[int]] | Tensor,
-    size: int | Mapping[str, int | None],
-    *,
-    k: int = 100,
+    outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size, *, k: int = 100
 ) -> list[InstanceMasks]:
     """The instance candidates of each image that AP is computed from, as the original work evaluates.
 
-    All query x class pairs of an image are ranked by class score and the best `k` kept (the first of equals); each one's
-    score is then multiplied by the mean probability inside its mask. Candidates with an empty mask, whose score is 0, are left
-    out: at the end of the ranking they cannot change AP.
+    All query x class pairs of an image are ranked by class score and the best `k` kept (the first of equals); each
+    one's score is then multiplied by the mean probability inside its mask. Candidates with an empty mask, whose score
+    is 0, are left out: at the end of the ranking they cannot change AP. `target_sizes`, `size` and errors are as in
+    `panoptic_segments`.
     """
-    mask_logits = outputs.masks_queries_logits
-    image_frames = _checked_frames(outputs, target_sizes, size)
-    class_scores = outputs.class_queries_logits.float().softmax(-1)[..., :-1]  # (B, Q, K)
+    mask_logits, class_logits = logits_of(outputs)
+    image_frames = frames(target_sizes, size, len(mask_logits))
+    class_scores = class_logits.float().softmax(-1)[..., :-1]  # (B, Q, K)
+    classes = class_scores.shape[-1]
     ranked, pairs = class_scores.flatten(1).sort(dim=1, descending=True, stable=True)
     host_ranked, host_pairs = ranked[:, :k].cpu().numpy(), pairs[:, :k].cpu().numpy()
 
     results = []
     for i, frame in enumerate(image_frames):
-        queries, mask_index = np.unique(host_pairs[i] // class_scores.shape[-1], return_inverse=True)
+        queries, mask_index = np.unique(host_pairs[i] // classes, return_inverse=True)
         masks, mask_scores = _masks_and_scores(mask_logits[i, _to_device(queries, mask_logits)], frame)
-        results.append(_ranked(masks, mask_scores, mask_index, host_pairs[i] % class_scores.shape[-1], host_ranked[i]))
+        results.append(_ranked(masks, mask_scores, mask_index, host_pairs[i] % classes, host_ranked[i]))
     return results
-
-
-def semantic_scores(
-    outputs: SegmentationOutputs,
-    target_sizes: Sequence[Sequence[int]] | Tensor,
-    size: int | Mapping[str, int | None],
-) -> Iterator[Tensor]:
-    """For each image, the score of each class at each pixel, float32 (K, H, W); they do not sum to 1."""
-    for frame, scores in _class_scores(outputs, target_sizes, size):
-        yield _bilinear(scores, frame.target)
-
-
-def semantic_maps(
-    outputs: SegmentationOutputs,
-    target_sizes: Sequence[Sequence[int]] | Tensor,
-    size: int | Mapping[str, int | None],
-) -> list[Tensor]:
-    """For each image, the class index of each pixel, int64 (H, W): the largest of `semantic_scores`, the first of equals.
-
-    The scores of the queries' classes are weighted by the mask probabilities and summed; crops of one image (the outputs'
-    `patch_offsets`) are averaged where they overlap. Unlike transformers, which stretches the whole canvas over the image, padding
-    is cut away first; without padding the two agree.
-    """
-    return [_argmax_upsampled(scores, frame) for frame, scores in _class_scores(outputs, target_sizes, size)]
 
 
 @dataclass(frozen=True)
@@ -253,13 +176,13 @@ def _contest_pixels(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_thre
         probabilities = frame.upsample(mask_logits[part]).sigmoid_()
         inside = probabilities >= mask_threshold
         mask_areas.append(inside.sum((1, 2)))
-        first = (probabilities.mul_(scores[part, None, None])).argmax(0, keepdim=True)
+        first = probabilities.mul_(scores[part, None, None]).argmax(0, keepdim=True)
         value, own = probabilities.gather(0, first)[0], inside.gather(0, first)[0]
         better = value > best  # strictly: an earlier chunk keeps a tie
         best = torch.where(better, value, best)
         winner = torch.where(better, first[0] + part.start, winner)
         owned = torch.where(better, own, owned)
-    won = _count(winner.flatten(), count)
+    won = _count(winner.flatten(), max(count, 1))[:count]
     # Pixels that the winner does not own are counted in one bin past the end.
     won_and_own = _count(torch.where(owned, winner, count).flatten(), count + 1)[:count]
     return _Contest(winner, owned, torch.stack([won, torch.cat(mask_areas), won_and_own]))
@@ -291,7 +214,7 @@ def _survivors(
 def _paint_instances(
     mask_logits: Tensor, class_scores: Tensor, frame: Frame, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """The last valid one of n queries at each pixel, (H, W) int32 or -1, and each query's score (n,), -1 where not valid."""
+    """The last valid one of n queries at each pixel, (H, W) int32 or -1, and their scores (n,), -1 where not valid."""
     query_map = torch.full(frame.target, VOID, dtype=torch.int32, device=mask_logits.device)
     all_scores = [class_scores[:0]]
     for part in frame.chunks(len(class_scores)):
@@ -306,16 +229,16 @@ def _paint_instances(
 
 
 def _masks_and_scores(mask_logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Binary masks (n, H, W) and mean probabilities (n,), 0 for an empty mask, of mask_logits (n, h, w)."""
+    """Binary masks (n, *target) and mean probabilities (n,), 0 for an empty mask, of mask_logits (n, h, w)."""
     parts = [_mask_scores(frame.upsample(mask_logits[part])) for part in frame.chunks(len(mask_logits))]
     return torch.cat([masks for masks, _, _ in parts]), torch.cat([scores for _, _, scores in parts])
 
 
 def _mask_scores(upsampled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Binary masks (n, H, W), their areas (n,) float32, and the mean probability inside each (n,)."""
+    """Binary masks (n, H, W), their areas (n,) in float32, and the mean probability inside each (n,)."""
     masks = upsampled > 0
     areas = masks.flatten(1).sum(1).float()
-    inside = upsampled.sigmoid_().flatten(1) * masks.flatten(1)
+    inside = upsampled.sigmoid_().flatten(1).mul_(masks.flatten(1))
     return masks, areas, inside.sum(1) / (areas + 1e-6)
 
 
@@ -332,111 +255,20 @@ def _ranked(
     scores = class_scores * host_mask_scores[mask_index]
     order = np.argsort(-scores, kind="stable")
     order = order[filled[mask_index[order]]]
-    renumbered = np.cumsum(filled) - 1
-    return InstanceMasks(
-        masks[_to_device(np.flatnonzero(filled), masks)],
-        renumbered[mask_index[order]],
-        class_index[order],
-        scores[order],
-    )
+    new_index = (np.cumsum(filled) - 1)[mask_index[order]]
+    return InstanceMasks(masks[_to_device(np.flatnonzero(filled), masks)], new_index, class_index[order], scores[order])
 
 
-def _class_scores(
-    outputs: SegmentationOutputs, target_sizes: Sequence[Sequence[int]] | Tensor, size: int | Mapping[str, int | None]
-) -> Iterator[tuple[Frame, Tensor]]:
-    """For each image its frame and the class scores (K, *filled) before the last upsampling."""
-    offsets = _offsets(outputs)
-    if not offsets:
-        for i, frame in enumerate(_checked_frames(outputs, target_sizes, size)):
-            scores = _scores_on_canvas(outputs, i, frame.canvas)
-            yield frame, scores[:, : frame.filled[0], : frame.filled[1]]
-        return
-    shortest = resizing.canvas_size(size)[0]
-    image_frames = frames(target_sizes, size)
-    _check_offsets(offsets, len(outputs.masks_queries_logits), len(image_frames))
-    for i, frame in enumerate(image_frames):
-        crops = [(patch, start) for patch, (image, start, _) in enumerate(offsets) if image == i]
-        yield frame, _merged_crops(outputs, crops, frame.filled, shortest)
-
-
-def _merged_crops(
-    outputs: SegmentationOutputs, crops: list[tuple[int, int]], filled: tuple[int, int], shortest: int
-) -> Tensor:
-    """Class scores (K, *filled) of one image, the mean of its crops (row of the outputs, start along the longer side)."""
-    classes = outputs.class_queries_logits
-    total = torch.zeros((classes.shape[-1] - 1, *filled), device=classes.device)
-    count = torch.zeros((1, *filled), device=classes.device)
-    for patch, start in crops:
-        top, left = (start, 0) if filled[0] > filled[1] else (0, start)
-        region = (slice(None), slice(top, top + shortest), slice(left, left + shortest))
-        rows, columns = total[region].shape[1:]
-        total[region] += _scores_on_canvas(outputs, patch, (shortest, shortest))[:, :rows, :columns]
-        count[region] += 1
-    return total / count.clamp(min=1)
-
-
-def _scores_on_canvas(outputs: SegmentationOutputs, row: int, canvas: tuple[int, int]) -> Tensor:
-    """Class scores (K, *canvas) of one row of the outputs."""
-    classes = outputs.class_queries_logits[row].float().softmax(-1)[:, :-1]  # (Q, K)
-    masks = _bilinear(outputs.masks_queries_logits[row].float(), canvas).sigmoid()  # (Q, *canvas)
-    return torch.einsum("qc,qhw->chw", classes, masks)
-
-
-def _argmax_upsampled(scores: Tensor, frame: Frame) -> Tensor:
-    """(K, *filled) to the index (H, W) of the largest of the K after upsampling, a chunk of classes at a time."""
-    best = torch.full(frame.target, -torch.inf, device=scores.device)
-    winner = torch.zeros(frame.target, dtype=torch.int64, device=scores.device)
-    for part in frame.chunks(len(scores)):
-        value, first = _bilinear(scores[part], frame.target).max(0)
-        better = value > best
-        best = torch.where(better, value, best)
-        winner = torch.where(better, first + part.start, winner)
-    return winner
-
-
-def _checked_frames(
-    outputs: SegmentationOutputs, target_sizes: Sequence[Sequence[int]] | Tensor, size: int | Mapping[str, int | None]
-) -> list[Frame]:
-    rows = len(outputs.masks_queries_logits)
-    if len(target_sizes) != rows:
-        raise ProcessorError(
-            f"{rows} images were predicted but {len(target_sizes)} target_sizes given: one (height, width) an image."
-        )
-    return frames(target_sizes, size)
-
-
-def _offsets(outputs: SegmentationOutputs) -> list[tuple[int, int, int]]:
-    """Rows (image, start, end) of the outputs' `patch_offsets`; none when images were not split."""
-    given = getattr(outputs, "patch_offsets", None)
-    if given is None or len(given) == 0:
-        return []
-    rows = torch.stack(list(given)) if isinstance(given[0], Tensor) else torch.tensor(given)
-    return [(int(image), int(start), int(end)) for image, start, end in rows.tolist()]
-
-
-def _check_offsets(offsets: list[tuple[int, int, int]], rows: int, images: int) -> None:
-    if len(offsets) != rows:
-        raise ProcessorError(
-            f"{rows} crops were predicted but patch_offsets has {len(offsets)} rows: pass those of the same batch."
-        )
-    wrong = sorted({image for image, _, _ in offsets} - set(range(images)))
-    if wrong:
-        raise ProcessorError(f"patch_offsets name image {wrong[0]}, but only {images} target_sizes are given.")
-
-
-def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(n, h, w) to (n, *size). The same size is left alone: the interpolation would give the same values."""
-    if tuple(maps.shape[-2:]) == size:
-        return maps
-    if not len(maps):
-        return maps.new_zeros((0, *size))
-    return functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+def _split_by_image(values: Tensor, queries: list[NDArray[np.int64]]) -> list[NDArray[Any]]:
+    """Bring (..., queries of all images) to the host at once, as one array (..., queries of the image) an image."""
+    ends = np.cumsum([len(chosen) for chosen in queries])
+    return np.split(values.cpu().numpy(), ends[:-1], axis=-1)
 
 
 def _count(indices: Tensor, bins: int) -> Tensor:
-    """(bins,) int64: how often each of 0..bins-1 occurs. Unlike bincount it never asks the device for the largest value."""
-    counts = torch.zeros(max(bins, 1), dtype=torch.int64, device=indices.device)
-    return counts.scatter_add_(0, indices, torch.ones_like(indices))[:bins]
+    """(bins,) int64: how often each of 0..bins-1 occurs; unlike bincount it never waits for the device."""
+    counts = torch.zeros(bins, dtype=torch.int64, device=indices.device)
+    return counts.scatter_add_(0, indices, torch.ones_like(indices))
 
 
 def _to_device(array: NDArray[np.integer], like: Tensor) -> Tensor:

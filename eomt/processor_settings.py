@@ -17,10 +17,10 @@ FILE_NAME = "preprocessor_config.json"
 
 
 class EomtImageProcessorKwargs(TypedDict, total=False):
-    """What a single call may override. None means the processor's own setting, except `ignore_index=None`: no reduction."""
+    """What a single call may override. None means the processor's own setting; `ignore_index=None` means none."""
 
     do_resize: bool | None
-    size: int | Mapping[str, int | None] | None
+    size: resizing.Size | None
     resample: int | None
     do_rescale: bool | None
     rescale_factor: float | None
@@ -37,7 +37,7 @@ class ProcessorSettings:
     """The settings of an image processor. Names, meanings and defaults are those of the Hugging Face documentation."""
 
     do_resize: bool = True
-    size: int | Mapping[str, int | None] = field(default_factory=lambda: {"shortest_edge": 640, "longest_edge": 640})
+    size: resizing.Size = field(default_factory=lambda: {"shortest_edge": 640, "longest_edge": 640})
     resample: int = Image.Resampling.BILINEAR
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
@@ -52,19 +52,20 @@ class ProcessorSettings:
 
     def __post_init__(self) -> None:
         self.size = resizing.canonical_size(self.size)
-        for name in ("image_mean", "image_std"):
-            _check_per_channel(name, getattr(self, name))
+        if self.resample not in list(Image.Resampling):
+            known = ", ".join(f"{item.value} ({item.name})" for item in Image.Resampling)
+            raise ProcessorError(f"resample is {self.resample!r}; it is one of Pillow's filters: {known}.")
         if self.rescale_factor <= 0:
-            raise ProcessorError(
-                f"rescale_factor is {self.rescale_factor}; it must be positive, 1/255 for 8-bit images."
-            )
+            raise ProcessorError(f"rescale_factor is {self.rescale_factor}; it must be positive: 1/255 for 8 bits.")
+        _check_per_channel("image_mean", self.image_mean)
+        _check_per_channel("image_std", self.image_std)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> Self:
         """A processor from the contents of a `preprocessor_config.json`; `overrides` replace single settings.
 
-        Null entries mean the default. Entries that this processor does not know are kept in `extra_settings`; unknown
-        `overrides` raise TypeError.
+        Null entries mean the default. Entries that this processor does not know are kept in `extra_settings`. Raises
+        TypeError for an unknown override.
         """
         known = _names(cls)
         given = {name: value for name, value in settings.items() if name in known and value is not None}
@@ -80,6 +81,10 @@ class ProcessorSettings:
         settings["image_processor_type"] = type(self).__name__.removesuffix("Pil")
         return {name: _plain(value) for name, value in settings.items() if value is not None}
 
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON text, keys sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
     @classmethod
     def from_pretrained(
         cls,
@@ -93,22 +98,19 @@ class ProcessorSettings:
     ) -> Self:
         """The processor of a checkpoint: a folder, or the id of a repository on the hub.
 
-        `overrides` replace single settings of the file. Raises CheckpointError where there is no such file or it is not JSON.
+        `overrides` replace single settings of the file. Raises CheckpointError where there is no such file, or it is
+        not a JSON object.
         """
         options = HubOptions(revision, cache_dir, token, local_files_only)
         return cls.from_dict(read_json(find_file(pretrained_model_name_or_path, FILE_NAME, options)), **overrides)
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, made where it does not exist; returns the file's path in a list."""
+        """Write `preprocessor_config.json` into a folder, made where there is none; returns its path in a list."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE_NAME
         path.write_text(self.to_json_string(), encoding="utf-8")
         return [str(path)]
-
-    def to_json_string(self) -> str:
-        """`to_dict` as JSON text, keys sorted."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Self:
         """A copy with some settings replaced; see `EomtImageProcessorKwargs`. Raises TypeError for an unknown name."""
@@ -129,10 +131,10 @@ def _checked_names(cls: type[ProcessorSettings], given: Mapping[str, Any]) -> Ma
 
 def _check_per_channel(name: str, value: float | Sequence[float]) -> None:
     numbers = [value] if isinstance(value, int | float) else list(value)
-    if len(numbers) not in (1, 3) or (name == "image_std" and not all(numbers)):
-        raise ProcessorError(
-            f"{name} is {value!r}; give one number or three (red, green, blue), none of a standard deviation 0."
-        )
+    if len(numbers) not in (1, 3):
+        raise ProcessorError(f"{name} is {value!r}; give one number, or three (red, green, blue).")
+    if name == "image_std" and not all(numbers):
+        raise ProcessorError(f"image_std is {value!r}; a standard deviation of 0 cannot be divided by.")
 
 
 def _plain(value: Any) -> Any:

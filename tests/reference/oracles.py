@@ -1,4 +1,5 @@
-"""The image processors of transformers, made importable where torchvision's compiled part does not fit the installed torch."""
+"""The image processors of transformers, made importable where torchvision's compiled part does not fit the
+installed torch."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +22,9 @@ def transformers_processors() -> tuple[type[Any], type[Any]]:
 def _make_torchvision_importable() -> None:
     """Declare the two operators whose fake versions torchvision registers while it is imported.
 
-    They belong to its compiled part, which a CPU build of torch cannot load from a CUDA wheel. Only the signatures are
-    given: resizing and normalising, all that the oracle uses, are Python on top of torch, and a call to these would fail.
+    They belong to its compiled part, which a CPU build of torch cannot load from a CUDA wheel. Only the
+    signatures are given: resizing and normalising, all that the oracle uses, are Python on top of torch, and
+    a call to these would fail.
     """
     if hasattr(torch.ops.torchvision, "nms") or _compiled_part_loads():
         return

@@ -1,0 +1,107 @@
+"""From the model's outputs to semantic maps: the class of each pixel, crops merged, one image at a time.
+
+Queries vote: each one's class probabilities, without "no object", are weighted by its mask probability at the pixel and
+summed. Crops of one image are averaged where they overlap. Unlike transformers, which stretches the whole canvas over
+the image, padding is cut away first; without padding the two agree.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from eomt.errors import ProcessorError
+from eomt.frames import Frame, SegmentationOutputs, TargetSizes, bilinear, frames, logits_of
+from eomt.resizing import Size, canvas_size
+
+
+def semantic_scores(outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size) -> Iterator[Tensor]:
+    """For each image the score of each class at each pixel, float32 (K, H, W); they do not sum to 1.
+
+    `target_sizes` and `size` are as in `semantic_maps`.
+    """
+    for frame, scores in _class_scores(outputs, target_sizes, size):
+        yield bilinear(scores, frame.target)
+
+
+def semantic_maps(outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size) -> list[Tensor]:
+    """For each image the class index of each pixel, int64 (H, W), on the outputs' device: the first of the best.
+
+    `target_sizes` gives each image's (height, width), `size` is the processor's. With the outputs' `patch_offsets` (one
+    row (image, start, end) a crop) there are more outputs than images. Raises ProcessorError where these do not fit
+    together.
+    """
+    return [_argmax_upsampled(scores, frame) for frame, scores in _class_scores(outputs, target_sizes, size)]
+
+
+def _class_scores(
+    outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size
+) -> Iterator[tuple[Frame, Tensor]]:
+    """For each image its frame and the class scores (K, *filled) before the last upsampling."""
+    mask_logits, class_logits = logits_of(outputs)
+    offsets = _offsets(outputs)
+    if not offsets:
+        for i, frame in enumerate(frames(target_sizes, size, len(mask_logits))):
+            scores = _scores_on_canvas(mask_logits[i], class_logits[i], frame.canvas)
+            yield frame, scores[:, : frame.filled[0], : frame.filled[1]]
+        return
+    edge = canvas_size(size)[0]
+    _check_offsets(offsets, len(mask_logits), len(target_sizes))
+    for i, frame in enumerate(frames(target_sizes, size)):
+        rows = [(row, start) for row, (image, start, _) in enumerate(offsets) if image == i]
+        crops = ((start, _scores_on_canvas(mask_logits[row], class_logits[row], (edge, edge))) for row, start in rows)
+        total = torch.zeros((class_logits.shape[-1] - 1, *frame.filled), device=class_logits.device)
+        yield frame, _add_crops(total, crops)
+
+
+def _add_crops(total: Tensor, crops: Iterable[tuple[int, Tensor]]) -> Tensor:
+    """Fill `total` (K, h, w) with the mean of crops: (start along the longer side, scores (K, edge, edge)) each."""
+    count = torch.zeros_like(total[:1])
+    for start, scores in crops:
+        top, left = (start, 0) if total.shape[1] > total.shape[2] else (0, start)
+        region = total[:, top : top + scores.shape[1], left : left + scores.shape[2]]
+        height, width = region.shape[1:]
+        region += scores[:, :height, :width]
+        count[:, top : top + height, left : left + width] += 1
+    return total.div_(count.clamp_(min=1))
+
+
+def _scores_on_canvas(mask_logits: Tensor, class_logits: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Class scores (K, *canvas) of mask_logits (Q, h, w) and class_logits (Q, K + 1)."""
+    classes = class_logits.float().softmax(-1)[:, :-1]  # (Q, K)
+    masks = bilinear(mask_logits.float(), canvas).sigmoid()  # (Q, *canvas)
+    return torch.einsum("qc,qhw->chw", classes, masks)
+
+
+def _argmax_upsampled(scores: Tensor, frame: Frame) -> Tensor:
+    """(K, *filled) to the index (H, W) of the largest of the K after upsampling, a chunk of classes at a time."""
+    best = torch.full(frame.target, -torch.inf, device=scores.device)
+    winner = torch.zeros(frame.target, dtype=torch.int64, device=scores.device)
+    for part in frame.chunks(len(scores)):
+        value, first = bilinear(scores[part], frame.target).max(0)
+        better = value > best  # strictly: an earlier chunk keeps a tie
+        best = torch.where(better, value, best)
+        winner = torch.where(better, first + part.start, winner)
+    return winner
+
+
+def _offsets(outputs: SegmentationOutputs) -> list[tuple[int, int, int]]:
+    """Rows (image, start, end) of the outputs' `patch_offsets`; none where images were not split."""
+    given = getattr(outputs, "patch_offsets", None)
+    if given is None or len(given) == 0:
+        return []
+    rows = torch.stack(list(given)) if isinstance(given[0], Tensor) else torch.tensor(given)
+    return [(int(image), int(start), int(end)) for image, start, end in rows.tolist()]
+
+
+def _check_offsets(offsets: list[tuple[int, int, int]], rows: int, images: int) -> None:
+    if len(offsets) != rows:
+        raise ProcessorError(
+            f"{rows} crops were predicted but patch_offsets has {len(offsets)} rows: pass those of the same batch."
+        )
+    wrong = sorted({image for image, _, _ in offsets} ^ set(range(images)))
+    if wrong:
+        raise ProcessorError(
+            f"patch_offsets and target_sizes disagree about image {wrong[0]}: there are {images} target_sizes, and "
+            f"crops of {len({image for image, _, _ in offsets})} images."
+        )
