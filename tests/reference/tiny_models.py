@@ -43,7 +43,7 @@ def randomise(model: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(noise * 0.4 + (1 if "norm" in name and name.endswith("weight") else 0))
+            parameter.copy_(noise * 0.25 + (1 if "norm" in name and name.endswith("weight") else 0))
 
 
 def model_pair(
