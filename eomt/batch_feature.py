@@ -1,5 +1,4 @@
-"""A dictionary whose entries can be read as attributes and moved to a device together: what a processor
-returns."""
+"""What a processor returns: a dictionary that can be read by attributes and moved to a device as a whole."""
 
 from typing import Any, Self
 
@@ -17,8 +16,7 @@ class BatchFeature(dict[str, Any]):
             raise AttributeError(f"the batch has no {name!r}; it has {', '.join(self) or 'nothing'}.") from None
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move every tensor, in lists too, as `Tensor.to` does, in place; a dtype is applied to floating
-        tensors only."""
+        """Move every tensor, in lists too, as `Tensor.to` does; a dtype applies to floating tensors. Returns itself."""
         for key, value in self.items():
             self[key] = _moved(value, args, kwargs)
         return self

@@ -13,10 +13,10 @@ from eomt.semantic import semantic_maps, semantic_scores
 
 
 class DocumentedResults:
-    """Post-processing methods for an image processor, over the functions of `post_processing`.
+    """Post-processing methods for an image processor, over the functions of `post_processing` and `semantic`.
 
-    `outputs` is the model's; `target_sizes` gives each image's own (height, width); `size` is what the images
-    were resized to and defaults to the processor's.
+    `outputs` is the model's; `target_sizes` gives each image's own (height, width); `size` is what the images were
+    resized to and defaults to the processor's.
     """
 
     size: Size
@@ -30,8 +30,8 @@ class DocumentedResults:
     ) -> list[Any]:
         """The class index of each pixel, one int64 tensor (height, width) an image.
 
-        With `return_segmentation_scores` each is a dictionary: that map as "segmentation", and
-        "segmentation_scores", float32 (classes, height, width).
+        With `return_segmentation_scores` each is a dictionary: that map as "segmentation", and "segmentation_scores",
+        float32 (classes, height, width).
         """
         if not return_segmentation_scores:
             return semantic_maps(outputs, target_sizes, size or self.size)
@@ -50,10 +50,9 @@ class DocumentedResults:
     ) -> list[dict[str, Any]]:
         """Non-overlapping segments, a dictionary an image.
 
-        "segmentation" is an int64 tensor (height, width) of segment ids, -1 for void; "segments_info" a list
-        of {"id", "label_id", "score"}, ids from 0, scores rounded to six digits. The thresholds and
-        `stuff_classes` are those of `panoptic_segments`: without `stuff_classes` nothing is
-        merged, which costs PQ.
+        "segmentation" is an int64 tensor (height, width) of segment ids, -1 for void; "segments_info" a list of
+        {"id", "label_id", "score"}, ids from 0, scores rounded to six digits. The thresholds and `stuff_classes` are
+        those of `panoptic_segments`: without `stuff_classes` nothing is merged, which costs PQ.
         """
         results = panoptic_segments(
             outputs,
@@ -73,8 +72,7 @@ class DocumentedResults:
         threshold: float = 0.8,
         size: Size | None = None,
     ) -> list[dict[str, Any]]:
-        """Instances, one class a query, later ones painted over earlier ones, a dictionary an image as for
-        panoptic.
+        """Instances, one class a query, later ones painted over earlier ones; a dictionary an image as for panoptic.
 
         "segmentation" is float32 here, as in transformers. For AP use `post_processing.top_k_instances`.
         """

@@ -73,11 +73,14 @@ def frames(target_sizes: TargetSizes, size: Size, count: int | None = None) -> l
 
 
 def logits_of(outputs: SegmentationOutputs) -> tuple[Tensor, Tensor]:
-    """The mask logits (B, Q, h, w) and class logits (B, Q, K + 1). Raises ProcessorError where one is missing."""
+    """The mask logits (B, Q, h, w) and class logits (B, Q, K + 1). Raises ProcessorError where one is missing.
+
+    They are detached: a prediction needs no gradients.
+    """
     masks, classes = outputs.masks_queries_logits, outputs.class_queries_logits
     if masks is None or classes is None:
         raise ProcessorError("the outputs lack masks_queries_logits or class_queries_logits: pass those of the model.")
-    return masks, classes
+    return masks.detach(), classes.detach()
 
 
 def bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,8 +1,8 @@
 """Whatever a caller calls an image, as an RGB tensor: paths, Pillow images, arrays, tensors, and lists of them.
 
-This is the one place where images become RGB. Greyscale is repeated over three channels, palettes and CMYK are converted
-by Pillow, transparency is laid on white. EXIF orientation is NOT applied: COCO's and ADE20K's annotations are drawn on
-the pixels as they are stored, and their tools do not apply it either.
+This is the one place where images become RGB. Greyscale is repeated over three channels, palettes and CMYK are
+converted by Pillow, transparency is laid on white. EXIF orientation is NOT applied: COCO's and ADE20K's annotations are
+drawn on the pixels as they are stored, and their tools do not apply it either.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,7 @@ _WHITE = (255, 255, 255, 255)
 
 
 def list_images(images: ImageInput, ndim: int = 3) -> list[ImageLike]:
-    """A flat list of single images out of one image, a sequence of them, or a batch with one axis more than
-    `ndim`."""
+    """A flat list of single images of `ndim` axes, out of one, a sequence of them, or a batch with one axis more."""
     if isinstance(images, str | Path | Image.Image):
         return [images]
     if isinstance(images, np.ndarray | Tensor):
@@ -34,17 +33,15 @@ def list_images(images: ImageInput, ndim: int = 3) -> list[ImageLike]:
     if isinstance(images, Sequence):
         return [single for item in images for single in list_images(item, ndim)]
     raise ImageInputError(
-        f"an image cannot be a {type(images).__name__}: pass a PIL image, an array, a tensor, a path, or a list of them."
+        f"an image cannot be a {type(images).__name__}: pass a PIL image, an array, a tensor, a path or a list of them."
     )
 
 
 def rgb_tensor(image: ImageLike, data_format: str | None = None, where: str = "image") -> Tensor:
-    """One image as a tensor (3, h, w) on its own device: uint8 as it comes from a file, else the dtype that
-    it came with.
+    """One image as a tensor (3, h, w), uint8 from a file or Pillow, else of the type and on the device that it has.
 
-    `data_format` ("channels_first" or "channels_last") says where an array's channels are; None looks for an
-    axis of length 1, 3 or 4, the first axis before the last. `where` names the image in errors. Raises
-    ImageInputError.
+    `data_format` ("channels_first" or "channels_last") says where an array's channels are; None looks for an axis of
+    length 1, 3 or 4, the first axis before the last. `where` names the image in errors. Raises ImageInputError.
     """
     if isinstance(image, str | Path):
         image = _open(image)
@@ -61,8 +58,6 @@ def label_array(label_map: ImageLike, where: str = "segmentation map") -> NDArra
     if isinstance(label_map, str | Path):
         label_map = _open(label_map)
     array = label_map.cpu().numpy() if isinstance(label_map, Tensor) else np.asarray(label_map)
-    if array.ndim == 3 and array.shape[0] == 1:
-        array = array[0]
     if array.ndim != 2:
         raise ImageInputError(f"{where} has shape {array.shape}; it must be (height, width), one id a pixel.")
     if array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array)):
@@ -77,7 +72,7 @@ def _open(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageInputError(f"{path}: cannot be read as an image ({error}).") from error
 
 
@@ -120,8 +115,7 @@ def _three_channels(pixels: Tensor) -> Tensor:
 
 
 def _on_white(pixels: Tensor) -> Tensor:
-    """(4, h, w) RGBA blended onto white, (3, h, w) of the same dtype. Integers go through 0..1, as
-    torchvision scales them."""
+    """(4, h, w) RGBA laid on white, (3, h, w) of the same type: as transformers does with its torchvision backend."""
     dtype = pixels.dtype
     scaled = pixels if dtype.is_floating_point else pixels.float() / 255
     alpha = scaled[3:]

@@ -1,18 +1,16 @@
 """Image processors: images and label maps in, the model's tensors out, and the model's outputs back into segments.
 
 `EomtImageProcessor` works on torch tensors and equals the torchvision backend of transformers bit for bit;
-`EomtImageProcessorPil` resamples with Pillow. Names and arguments are those of the Hugging Face
-documentation.
+`EomtImageProcessorPil` resamples with Pillow. Names and arguments are those of the Hugging Face documentation.
 
-An image passes through: to RGB (`image_inputs`), resized, split into crops or padded or neither, normalised.
-A label map passes through the same geometry with its nearest pixels, then becomes masks and classes
-(`label_maps`).
+An image becomes RGB (`image_inputs`), is resized, split into crops or padded or neither, and normalised. A label map
+passes through the same geometry with its nearest pixels, then becomes masks and classes (`label_maps`).
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -33,8 +31,11 @@ InstanceClasses = Mapping[int, int] | Sequence[Mapping[int, int]]
 _Pixels = TypeVar("_Pixels", Tensor, NDArray[np.int64])
 
 
-class _ImageProcessor(DocumentedResults, ProcessorSettings):
+class _ImageProcessor(DocumentedResults, ProcessorSettings, ABC):
     """What both processors share; they differ in how pixels are resampled and normalised."""
+
+    _list_of_arrays: ClassVar[bool]
+    """Whether `return_tensors=None` gives numpy arrays, as transformers' Pillow backend does."""
 
     def __call__(
         self,
@@ -124,8 +125,7 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
         return targets
 
     def _split(self, images: list[_Pixels]) -> tuple[list[_Pixels], list[tuple[int, int, int]]]:
-        """Crops of the images and a row (image, start, end) each: every image whole where images are not
-        split."""
+        """Crops of the images and a row (image, start, end) each; the images themselves where they are not split."""
         if not self.do_split_image:
             return images, [(i, 0, max(_size_of(image))) for i, image in enumerate(images)]
         crops, offsets = [], []
@@ -148,13 +148,10 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
         return functional.pad(image, (0, width, 0, height)) if height or width else image
 
     def _normalised(self, images: list[Tensor]) -> Tensor | list[Tensor]:
-        """Images (3, h, w) as float32, in one tensor where they are alike; untouched where neither step is
-        wanted."""
+        """Images (3, h, w) as float32, in one tensor where they are alike."""
         if len({(image.shape, image.dtype, image.device) for image in images}) == 1:
             return self._normalise(torch.stack(images))
         return [self._normalise(image) for image in images]
-
-    _list_of_arrays: bool
 
     @abstractmethod
     def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -167,11 +164,6 @@ class _ImageProcessor(DocumentedResults, ProcessorSettings):
     @abstractmethod
     def _normalise(self, images: Tensor) -> Tensor:
         """(..., 3, h, w) rescaled and normalised."""
-
-    def _per_channel(self, value: float | Sequence[float], like: Tensor) -> Tensor:
-        """(1 or 3, 1, 1) float32."""
-        numbers = [value] if isinstance(value, int | float) else list(value)
-        return torch.tensor(numbers, dtype=torch.float32, device=like.device)[:, None, None]
 
 
 class EomtImageProcessor(_ImageProcessor):
@@ -186,7 +178,7 @@ class EomtImageProcessor(_ImageProcessor):
         return resizing.resize_labels_like_torch(label_map, size)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        mean, std = self._per_channel(self.image_mean, images), self._per_channel(self.image_std, images)
+        mean, std = _per_channel(self.image_mean, images), _per_channel(self.image_std, images)
         if self.do_rescale and self.do_normalize:
             # In one step: (x * factor - mean) / std is (x - mean / factor) / (std / factor).
             scale = 1.0 / self.rescale_factor
@@ -197,8 +189,7 @@ class EomtImageProcessor(_ImageProcessor):
 
 
 class EomtImageProcessorPil(_ImageProcessor):
-    """The processor that resamples with Pillow, on the CPU; at most one grey level away from the default
-    one."""
+    """The processor that resamples with Pillow, on the CPU; at most one grey level away from the default one."""
 
     _list_of_arrays = True
 
@@ -212,7 +203,7 @@ class EomtImageProcessorPil(_ImageProcessor):
         if self.do_rescale:
             images = (images.double() * self.rescale_factor).float()
         if self.do_normalize:
-            mean, std = self._per_channel(self.image_mean, images), self._per_channel(self.image_std, images)
+            mean, std = _per_channel(self.image_mean, images), _per_channel(self.image_std, images)
             images = _shifted(images, mean, std)
         return images
 
@@ -228,6 +219,12 @@ def crop_spans(length: int, crop: int) -> list[tuple[int, int]]:
 def _size_of(pixels: Tensor | NDArray[Any]) -> tuple[int, int]:
     height, width = pixels.shape[-2:]
     return int(height), int(width)
+
+
+def _per_channel(value: float | Sequence[float], like: Tensor) -> Tensor:
+    """(1 or 3, 1, 1) float32."""
+    numbers = [value] if isinstance(value, int | float) else list(value)
+    return torch.tensor(numbers, dtype=torch.float32, device=like.device)[:, None, None]
 
 
 def _shifted(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -107,6 +107,6 @@ def _class_of(instance_id: int, classes: Mapping[int, int], where: str) -> int:
     except KeyError:
         known = ", ".join(str(key) for key in sorted(classes, key=str)[:12]) + (", ..." if len(classes) > 12 else "")
         raise LabelMapError(
-            f"{where} holds id {instance_id}, which instance_id_to_semantic_id lacks (its {len(classes)} ids: {known}). "
+            f"{where} holds id {instance_id}, which instance_id_to_semantic_id lacks; its ids are {known or 'none'}. "
             "Add it; keys are whole numbers, the ids as they are in the map before ignore_index."
         ) from None

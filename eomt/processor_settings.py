@@ -17,7 +17,11 @@ FILE_NAME = "preprocessor_config.json"
 
 
 class EomtImageProcessorKwargs(TypedDict, total=False):
-    """What a single call may override. None means the processor's own setting; `ignore_index=None` means none."""
+    """What a single call may override. None means the processor's own setting; `ignore_index=None` means none.
+
+    The last ones are accepted because they are documented, and change nothing: images always become RGB, pixel values
+    are always channels-first, and the rest is about speed.
+    """
 
     do_resize: bool | None
     size: resizing.Size | None
@@ -30,6 +34,13 @@ class EomtImageProcessorKwargs(TypedDict, total=False):
     do_split_image: bool | None
     do_pad: bool | None
     ignore_index: int | None
+    do_convert_rgb: bool | None
+    data_format: str | None
+    disable_grouping: bool | None
+    use_fast: bool | None
+
+
+_WITHOUT_EFFECT = {"do_convert_rgb", "data_format", "disable_grouping", "use_fast"}
 
 
 @dataclass(kw_only=True)
@@ -123,10 +134,10 @@ def _names(cls: type[ProcessorSettings]) -> set[str]:
 
 
 def _checked_names(cls: type[ProcessorSettings], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    unknown = sorted(set(given) - _names(cls))
+    unknown = sorted(set(given) - _names(cls) - _WITHOUT_EFFECT)
     if unknown:
         raise TypeError(f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(_names(cls)))}.")
-    return given
+    return {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT}
 
 
 def _check_per_channel(name: str, value: float | Sequence[float]) -> None:
