@@ -72,7 +72,7 @@ def two_sides(draw: st.DrawFn) -> tuple[Masks, Masks]:
 
 
 IMPLEMENTATIONS = {
-    "compiled": lambda a, b: overlaps._intersect_compiled(a, b, overlaps._kernels()),
+    "compiled": lambda a, b: overlaps._intersect_compiled(a, b, overlaps.compiled_kernels()),
     "pycocotools": overlaps._intersect_with_pycocotools,
 }
 
@@ -144,5 +144,5 @@ def test_without_numba_the_same_table_comes_out(monkeypatch):
     side = [("0", np.eye(5, dtype=bool)), ("0", np.ones((5, 5), bool))]
     segments: Segments = segments_of(table_of(side), ["0"])
     expected = rows_of(intersect(segments, segments))
-    monkeypatch.setattr(overlaps, "_kernels", lambda: None)
+    monkeypatch.setattr(overlaps, "compiled_kernels", lambda: None)
     assert rows_of(intersect(segments, segments)) == expected

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 
 from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_pairs, panopticapi_scores, table_of
 from workbench.evaluation import panoptic
-from workbench.evaluation.columns import segments_of
+from workbench.evaluation.columns import join, segments_of
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult, PanopticTally
 
@@ -64,7 +64,7 @@ def test_chunks_joined_in_any_order_give_the_same_bits(pair):
     gt, pred = pair
     parts = [tally_of([truth], [guess], first) for first, (truth, guess) in enumerate(zip(gt, pred, strict=True))]
     random.Random(0).shuffle(parts)
-    joined = panoptic.result(panoptic.concatenate(parts), CATEGORY_IDS, ISTHING, np.arange(len(gt)))
+    joined = panoptic.result(join(parts), CATEGORY_IDS, ISTHING, np.arange(len(gt)))
     assert joined.iou_sum.tolist() == score(gt, pred).iou_sum.tolist()
     assert counts(joined) == counts(score(gt, pred))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 
 from workbench.errors import SegmentTableError
 from workbench.segments import VOID_SEGMENT_ID
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Columns = TypeVar("Columns", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Segments:
         return np.asarray(self.segment_id == VOID_SEGMENT_ID)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Segments":
-        """Those rows, by ascending row numbers or by a mask of shape (rows,)."""
+        """Those rows: by number, in the order given, or by a mask of shape (rows,)."""
         if rows.dtype == np.bool_:
             if rows.all():
                 return self
@@ -56,14 +62,10 @@ class Segments:
             **{name: column[rows] for name, column in columns.items()}, counts=self.counts.take(pa.array(rows))
         )
 
-    def rles(self, rows: NDArray[np.int64]) -> list[dict[str, object]]:
-        """Those rows' masks as pycocotools takes them."""
-        return [
-            {"size": [int(height), int(width)], "counts": counts}
-            for height, width, counts in zip(
-                self.height[rows], self.width[rows], self.counts.take(pa.array(rows)).to_pylist(), strict=True
-            )
-        ]
+    def rles(self) -> list[dict[str, object]]:
+        """The masks as pycocotools takes them."""
+        rows = zip(self.height.tolist(), self.width.tolist(), self.counts.to_pylist(), strict=True)
+        return [{"size": [height, width], "counts": counts} for height, width, counts in rows]
 
 
 def segments_of(table: pa.Table, image_ids: Sequence[str], first: int = 0) -> Segments:
@@ -100,6 +102,12 @@ def segments_of(table: pa.Table, image_ids: Sequence[str], first: int = 0) -> Se
         source_id=pc.fill_null(table["source_id"], -1).to_numpy()[order],
         counts=_one_chunk(table["counts"].cast(pa.large_binary())).take(pa.array(order)),
     )
+
+
+def join(parts: Sequence[Columns]) -> Columns:
+    """One record with the rows of several (at least one), of a dataclass whose fields are all arrays, rows first."""
+    names = [field.name for field in fields(parts[0])]
+    return type(parts[0])(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -3,7 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.evaluation import matching
 from workbench.jit import compiled
+
+match_groups = compiled(
+    "int32[:, :, ::1]"
+    "(int64[:, ::1], int64[:, ::1], float64[::1], int64[::1], boolean[:, ::1], boolean[::1], float64[::1])"
+)(matching.match_groups)
 
 
 @compiled("Tuple((int32[::1], int64[::1]))(uint8[::1], int64[::1])")
@@ -56,7 +62,7 @@ def intersect_runs(
 ) -> NDArray[np.int64]:
     """Pixels shared by each mask of one side with each of the other, as (pairs, 3): row, row, pixels > 0.
 
-    `first`, `first_offsets` come from `decode_runs`; `first_rows` (images, 2) holds where each image's rows begin and end.
+    `first`, `first_offsets` come from `decode_runs`; `first_rows` (images, 2) is where each image begins and ends.
     """
     most = 0
     for image in range(len(first_rows)):

@@ -34,7 +34,7 @@ def intersect(first: Segments, second: Segments) -> Overlaps:
 
     An image must have the same size on both sides (see `agreement.check_sizes`).
     """
-    kernels = _kernels()
+    kernels = compiled_kernels()
     if kernels is None:
         return _intersect_with_pycocotools(first, second)
     return _intersect_compiled(first, second, kernels)
@@ -48,8 +48,8 @@ def find_overlap(segments: Segments) -> tuple[int, int] | None:
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    """The compiled functions. Imported on first use: numba takes half a second, which `--help` must not pay."""
+def compiled_kernels() -> ModuleType | None:
+    """`kernels.py`, or None where numba cannot be imported. On first use only: numba takes half a second to import."""
     try:
         from workbench.evaluation import kernels
     except ImportError:
@@ -75,13 +75,14 @@ def _characters(segments: Segments) -> tuple[NDArray[np.uint8], NDArray[np.int64
 
 def _intersect_with_pycocotools(first: Segments, second: Segments) -> Overlaps:
     found = [np.zeros((0, 3), dtype=np.int64)]
+    first_rles, second_rles = first.rles(), second.rles()
     for rows_first, rows_second in zip(*_rows_of_shared_images(first, second), strict=True):
-        a, b = np.arange(*rows_first), np.arange(*rows_second)
+        (a, a_end), (b, b_end) = rows_first, rows_second
         # With iscrowd, pycocotools divides the intersection by the area of its first argument.
-        share = coco_mask.iou(second.rles(b), first.rles(a), [1] * len(a))  # (second, first)
-        pixels = np.rint(share * second.area[b][:, None]).astype(np.int64).T  # (first, second)
+        share = coco_mask.iou(second_rles[b:b_end], first_rles[a:a_end], [1] * int(a_end - a))  # (second, first)
+        pixels = np.rint(share * second.area[b:b_end, None]).astype(np.int64).T  # (first, second)
         i, j = np.nonzero(pixels)
-        found.append(np.stack([a[i], b[j], pixels[i, j]], axis=1))
+        found.append(np.stack([a + i, b + j, pixels[i, j]], axis=1))
     pairs = np.concatenate(found)
     return Overlaps(pairs[:, 0], pairs[:, 1], pairs[:, 2])
 

@@ -6,8 +6,7 @@ truth's declared area; a class with false positives alone enters the mean as 0; 
 Where there are no classes to take a mean over, panopticapi divides by zero; here the mean is None.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +84,7 @@ def _last_crowds(gt: Segments) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class PanopticTally:
-    """What PQ is counted from, a few bytes a segment: chunks may be tallied in any order and joined with `concatenate`.
+    """What PQ is counted from, a few bytes a segment: chunks may come in any order, joined with `columns.join`.
 
     The IoUs are kept apart because a sum of floats depends on its order, and panopticapi's is the order of images.
     """
@@ -111,12 +110,6 @@ def tally(gt: Segments, pred: Segments, matches: PanopticMatches) -> PanopticTal
         fn_image=gt.image[matches.missed].astype(np.int32),
         fn_category=gt.category_id[matches.missed],
     )
-
-
-def concatenate(tallies: Sequence[PanopticTally]) -> PanopticTally:
-    """One tally of all the images of several (at least one)."""
-    names = [field.name for field in fields(PanopticTally)]
-    return PanopticTally(**{name: np.concatenate([getattr(part, name) for part in tallies]) for name in names})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,182 @@
+"""Average precision, first half: detections matched with ground truth, in columns, as pycocotools matches them.
+
+IoUs are pycocotools' own. Repeated as they are there: sizes go by the declared area, an annotation id of 0 means "not
+matched" although it is, and only the 100 best detections of a category in an image count.
+Source: pycocotools/cocoeval.py, computeIoU and evaluateImg.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import NDArray
+
+from workbench.evaluation import matching
+from workbench.evaluation.columns import Segments
+from workbench.evaluation.overlaps import compiled_kernels
+
+Geometry = Literal["segm", "bbox"]
+GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""Pixels, both ends included."""
+MAX_DETECTIONS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class InstanceMatches:
+    """What became of the detections that count (the best 100 of a category in an image) and of the ground truth.
+
+    Shapes: D detections, G rows of ground truth, A area ranges, T thresholds.
+    """
+
+    pred_rows: NDArray[np.int64]
+    """(D,), grouped by image and category, by falling score within a group."""
+    rank: NDArray[np.int64]
+    """(D,), position in the group: 0 is the best."""
+    gt_rows: NDArray[np.int64]
+    """(D, A, T), the matched row of ground truth, -1 for none."""
+    iou: NDArray[np.float64]
+    """(D,), of the match at the first area range ("all") and threshold (0.5); NaN where there is none."""
+    tp: NDArray[np.bool_]
+    """(D, A, T)."""
+    fp: NDArray[np.bool_]
+    """(D, A, T). What is neither is ignored: matched with a crowd, or of another size."""
+    countable: NDArray[np.bool_]
+    """(G, A): ground truth to be found: of that size, and no crowd."""
+
+
+def match(gt: Segments, pred: Segments, geometry: Geometry) -> InstanceMatches:
+    """Match every category's detections with its ground truth, image by image. Neither side has void rows."""
+    gt_key, pred_key = _group_keys(gt, pred)
+    gt_rows = np.lexsort((gt.ordinal, gt_key))
+    pred_rows, rank = _best_detections(pred, pred_key)
+    truth, dets = gt.take(gt_rows), pred.take(pred_rows)
+    gt_key, det_key = gt_key[gt_rows], pred_key[pred_rows]
+    gt_begin, gt_end = np.searchsorted(gt_key, det_key, "left"), np.searchsorted(gt_key, det_key, "right")
+    groups = _groups(det_key, gt_end > gt_begin)
+    gts_of_group = np.stack([gt_begin[groups[:, 0]], gt_end[groups[:, 0]]], axis=1)
+    ious, iou_begin = _ious(truth, dets, groups, gts_of_group, geometry), _begins(gt_end - gt_begin)
+    countable = ~truth.iscrowd[:, None] & ~_out_of_range(truth.declared_area)
+
+    kernels = compiled_kernels() or matching
+    matched = kernels.match_groups(
+        groups,
+        gts_of_group,
+        ious,
+        _hopeful(ious, iou_begin, gt_end - gt_begin),
+        np.ascontiguousarray(~countable.T),
+        truth.iscrowd,
+        IOU_THRESHOLDS,
+    ).transpose(2, 0, 1)  # (dets, ranges, thresholds); -1 there picks what is appended below for "no match"
+    at_half = matched[:, 0, 0]
+    matched_id = np.append(truth.source_id, 0)[matched]
+    uncounted = np.append(~countable, np.zeros((1, len(AREA_RANGES)), np.bool_), axis=0)
+    ignored = uncounted[matched, np.arange(len(AREA_RANGES))[:, None]]
+    # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
+    ignored |= (matched_id == 0) & _out_of_range(dets.declared_area)[:, :, None]
+    return InstanceMatches(
+        pred_rows=pred_rows,
+        rank=rank,
+        gt_rows=np.append(gt_rows, -1)[matched],
+        iou=np.append(ious, np.nan)[np.where(at_half >= 0, iou_begin + at_half - gt_begin, -1)],
+        tp=(matched_id != 0) & ~ignored,
+        fp=(matched_id == 0) & ~ignored,
+        countable=countable[np.argsort(gt_rows)],
+    )
+
+
+def _group_keys(gt: Segments, pred: Segments) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """One number for each image and category, for the rows of both sides."""
+    categories = np.union1d(gt.category_id, pred.category_id)
+    keys = [side.image * len(categories) + np.searchsorted(categories, side.category_id) for side in (gt, pred)]
+    return keys[0], keys[1]
+
+
+def _best_detections(pred: Segments, key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows by key, then by falling score, then as in the file, at most 100 of a key; and each one's rank in its key."""
+    order = np.lexsort((pred.ordinal, -pred.score, key))
+    rank = np.arange(len(order)) - np.searchsorted(key[order], key[order], "left")
+    counts = rank < MAX_DETECTIONS[-1]
+    return order[counts], rank[counts]
+
+
+def _groups(det_key: NDArray[np.int64], has_gt: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Begin and end of the detections of each key that has ground truth, (groups, 2)."""
+    keys = np.unique(det_key[has_gt])
+    return np.stack([np.searchsorted(det_key, keys, "left"), np.searchsorted(det_key, keys, "right")], axis=1)
+
+
+def _begins(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.asarray(np.cumsum(lengths) - lengths, dtype=np.int64)
+
+
+def _ious(
+    gt: Segments,
+    dets: Segments,
+    groups: NDArray[np.int64],
+    gts_of_group: NDArray[np.int64],
+    geometry: Geometry,
+) -> NDArray[np.float64]:
+    """IoU of every detection with all ground truth of its group, one detection after another."""
+    gt_shapes = gt.rles() if geometry == "segm" else gt.bbox
+    det_shapes = dets.rles() if geometry == "segm" else dets.bbox
+    iscrowd = gt.iscrowd.tolist()
+    found = [
+        coco_mask.iou(det_shapes[begin:end], gt_shapes[gt_begin:gt_end], iscrowd[gt_begin:gt_end]).ravel()
+        for (begin, end), (gt_begin, gt_end) in zip(groups.tolist(), gts_of_group.tolist(), strict=True)
+    ]
+    return np.concatenate([np.zeros(0), *found])
+
+
+def _hopeful(ious: NDArray[np.float64], iou_begin: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`iou_begin`, but -1 for detections that reach the lowest threshold with no ground truth: most of them."""
+    hopeful = np.full(len(iou_begin), -1, dtype=np.int64)
+    rows = np.flatnonzero(lengths)
+    if len(rows):
+        best = np.maximum.reduceat(ious, iou_begin[rows])
+        rows = rows[best >= IOU_THRESHOLDS[0]]
+        hopeful[rows] = iou_begin[rows]
+    return hopeful
+
+
+def _out_of_range(areas: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) pixels -> (n, A), whether the area lies outside each of `AREA_RANGES`."""
+    low, high = np.array(list(AREA_RANGES.values())).T
+    return np.asarray((areas[:, None] < low) | (areas[:, None] > high))
+
+
+@dataclass(frozen=True)
+class InstanceTally:
+    """What AP is counted from, 27 bytes a detection: chunks may come in any order, joined with `columns.join`."""
+
+    image: NDArray[np.int32]
+    category: NDArray[np.int32]
+    """Category id; so `gt_category`."""
+    rank: NDArray[np.uint8]
+    score: NDArray[np.float64]
+    tp: NDArray[np.uint8]
+    """(D, 5): the bits of (A, T), as `numpy.packbits` packs them; so `fp`."""
+    fp: NDArray[np.uint8]
+    gt_image: NDArray[np.int32]
+    gt_category: NDArray[np.int32]
+    gt_countable: NDArray[np.bool_]
+    """(G, A)."""
+
+
+def tally(gt: Segments, pred: Segments, matches: InstanceMatches) -> InstanceTally:
+    """The matches of some images as rows that `average_precision.accumulate` puts together."""
+    dets = len(matches.pred_rows)
+    return InstanceTally(
+        image=pred.image[matches.pred_rows].astype(np.int32),
+        category=pred.category_id[matches.pred_rows],
+        rank=matches.rank.astype(np.uint8),
+        score=pred.score[matches.pred_rows],
+        tp=np.packbits(matches.tp.reshape(dets, len(AREA_RANGES) * len(IOU_THRESHOLDS)), axis=1),
+        fp=np.packbits(matches.fp.reshape(dets, len(AREA_RANGES) * len(IOU_THRESHOLDS)), axis=1),
+        gt_image=gt.image.astype(np.int32),
+        gt_category=gt.category_id,
+        gt_countable=matches.countable,
+    )
