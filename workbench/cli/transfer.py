@@ -1,0 +1,66 @@
+"""`workbench import` and `workbench export`: other tools' files into a run, and a run into theirs."""
+
+import json
+from pathlib import Path
+
+import click
+
+from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
+
+_FORMAT = click.Choice(TRANSFER_FORMATS)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, help="Name of a dataset, or path of its definition.")
+@click.option("--format", "format_", type=_FORMAT, required=True, help="What SOURCE is.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: one below runs/]")
+@click.option("--png", type=click.Path(path_type=Path), help="PNG folder of a panoptic JSON.  [default: SOURCE's stem]")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with path, task, images and segments.")
+def import_command(
+    source: Path, dataset: str, format_: TransferFormat, out: Path | None, png: Path | None, as_json: bool
+) -> None:
+    """Make a run of anyone's predictions, to be scored and seen like our own.
+
+    SOURCE is a COCO results JSON (coco-results), a COCO panoptic JSON (coco-panoptic), or a folder of label maps named
+    after the images (index-png). The last line of the output is the run folder.
+
+    \b
+    workbench import detections.json --dataset coco_val --format coco-results
+    workbench import panoptic.json --dataset coco_val --format coco-panoptic --out runs/theirs
+    workbench import labels/ --dataset ade20k_val --format index-png
+    """
+    from workbench.imports.api import import_predictions
+
+    run = import_predictions(source, dataset, format_, out, png)
+    for note in run.manifest["provenance"]["notes"]:
+        click.echo(f"Note: {note}.", err=True)
+    images, segments = len(run.images()), run.store.count_segments()
+    if as_json:
+        click.echo(json.dumps({"path": str(run.path), "task": run.task, "images": images, "segments": segments}))
+        return
+    click.echo(f"{segments} segments in {images} images of {run.manifest['dataset']['name']} ({run.task}).", err=True)
+    click.echo(run.path)
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "format_", type=_FORMAT, required=True, help="What to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file, or folder for index-png.")
+@click.option("--yes", is_flag=True, help="Replace what is at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with path and format.")
+def export_command(run: Path, format_: TransferFormat, out: Path, yes: bool, as_json: bool) -> None:
+    """Write the run folder RUN in a format that other tools read.
+
+    coco-results is a JSON array of detections, coco-panoptic a JSON with a folder of PNGs of the same stem beside it,
+    index-png a folder of label maps. The last line of the output is the file or folder.
+
+    \b
+    workbench export runs/mine --format coco-results --out detections.json
+    workbench export runs/mine --format coco-panoptic --out panoptic.json
+    workbench export runs/mine --format index-png --out labels/
+    """
+    from workbench.exports.api import export
+
+    path = export(run, format_, out, overwrite=yes, note=lambda text: click.echo(f"Note: {text}.", err=True))
+    click.echo(json.dumps({"path": str(path), "format": format_}) if as_json else path)

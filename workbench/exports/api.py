@@ -1,0 +1,93 @@
+"""`export`: a run's segments -> files that other tools read, whole or not at all."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow as pa
+
+from workbench.errors import OptionError, TransferError, did_you_mean
+from workbench.exports import staging
+from workbench.exports.coco_panoptic import write_coco_panoptic
+from workbench.exports.coco_results import write_coco_results
+from workbench.exports.index_png import write_index_png
+from workbench.label_values import LabelValues
+from workbench.runs import Run
+from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
+
+_IMAGES_PER_CHUNK = 64
+
+
+def export(
+    run: Run | str | os.PathLike[str],
+    format: TransferFormat,
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> Path:
+    """Write a run's segments in another format; returns the file or folder that `workbench import` takes.
+
+    coco-results: `out` is the JSON file. coco-panoptic: `out` is the JSON file (its name ends in .json), and the PNGs
+    go into the folder of the same stem beside it. index-png: `out` is the folder of label maps.
+
+    `note` is called with what the user should know and no error says. Raises OptionError for an unknown format, and
+    TransferError where the format cannot hold the segments (overlaps, missing scores) or something is at `out` already,
+    unless `overwrite`.
+    """
+    if format not in TRANSFER_FORMATS:
+        raise OptionError(f"unknown format {format!r}. {did_you_mean(format, TRANSFER_FORMATS)}")
+    opened = run if isinstance(run, Run) else Run.open(run)
+    path = Path(out)
+    tell = note or (lambda text: None)
+    if not opened.complete:
+        tell(f"{opened.path} is incomplete: only the images that it holds so far are exported")
+    if format == "coco-results":
+        _export_results(opened, path, overwrite)
+    elif format == "coco-panoptic":
+        _tell_left_out(_export_panoptic(opened, path, overwrite), tell)
+    else:
+        _tell_left_out(_export_index_png(opened, path, overwrite), tell)
+    return path
+
+
+def chunks_of(run: Run, images_per_chunk: int = _IMAGES_PER_CHUNK) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """A run's (segment table, image table) pairs, images by `ordinal`: a few of them in memory at a time."""
+    store = run.store
+    images = store.images().sort_by("ordinal")
+    parts = [images.slice(begin, images_per_chunk) for begin in range(0, len(images), images_per_chunk)]
+    tables = store.chunks([part["image_id"].to_pylist() for part in parts])
+    yield from zip(tables, parts, strict=True)
+
+
+def _export_results(run: Run, path: Path, overwrite: bool) -> None:
+    staging.check_file(path, overwrite)
+    masks = "segm" in run.manifest.get("iou_types", ["segm"])
+    with staging.new_file(path) as partial:
+        write_coco_results(chunks_of(run), partial, masks, run.dataset.category_id_offset)
+
+
+def _export_panoptic(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
+    if path.suffix != ".json":
+        raise TransferError(f"{path}: a panoptic export is a JSON file and a folder beside it: name it {path}.json.")
+    folder = path.with_suffix("")
+    staging.check_file(path, overwrite)
+    staging.check_folder(folder, overwrite)
+    with ExitStack() as stack:  # leaves in reverse: the PNGs are in place when the JSON appears
+        json_file = stack.enter_context(staging.new_file(path))
+        png_folder = stack.enter_context(staging.new_folder(folder))
+        return write_coco_panoptic(
+            chunks_of(run), run.categories, json_file, png_folder, run.dataset.category_id_offset
+        )
+
+
+def _export_index_png(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
+    staging.check_folder(path, overwrite)
+    with staging.new_folder(path) as folder:
+        return write_index_png(chunks_of(run), LabelValues.of(run.dataset, run.categories), folder)
+
+
+def _tell_left_out(images: tuple[str, ...], tell: Callable[[str], None]) -> None:
+    if images:
+        listed = ", ".join(images[:5]) + (", ..." if len(images) > 5 else "")
+        tell(f"{len(images)} images that could not be read have no size and are left out: {listed}")

@@ -1,0 +1,27 @@
+"""How ids and numbers of the tables are written in other people's files."""
+
+import re
+from pathlib import PurePosixPath
+
+from workbench.errors import TransferError
+
+
+def json_image_id(image_id: str) -> int | str:
+    """An integer for an id that is one, as COCO's files have it, else the text: "285" is 285, "0285" stays."""
+    return int(image_id) if re.fullmatch(r"0|-?[1-9][0-9]*", image_id) else image_id
+
+
+def json_number(value: float) -> int | float:
+    """An integer for a value without a fraction, as COCO's own files write pixels."""
+    return int(value) if value.is_integer() else value
+
+
+def png_name(file_name: str) -> str:
+    """The name of an image's PNG: its own, folders and all, with the suffix `.png`.
+
+    Raises TransferError for a name that leads out of the folder.
+    """
+    path = PurePosixPath(file_name)
+    if path.is_absolute() or ".." in path.parts:
+        raise TransferError(f"image file name {file_name!r} leads out of the folder: correct it in the dataset.")
+    return path.with_suffix(".png").as_posix()

@@ -1,0 +1,137 @@
+"""`import_predictions`: other people's prediction files -> a complete run folder, or none at all."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from workbench import runs
+from workbench.errors import OptionError, TransferError, WorkbenchError, did_you_mean
+from workbench.formats.base import Dataset, ImageRecord
+from workbench.formats.opening import open_dataset
+from workbench.imports.base import PredictionSource
+from workbench.imports.coco_panoptic import CocoPanoptic
+from workbench.imports.coco_results import CocoResults
+from workbench.imports.index_png import IndexPng
+from workbench.prediction.run_folder import choose_folder, run_name
+from workbench.runs import Run
+from workbench.segments import image_table
+from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
+
+_IMAGES_PER_SHARD = 256
+
+
+def import_predictions(
+    source: str | os.PathLike[str],
+    dataset: str | os.PathLike[str] | Dataset,
+    format: TransferFormat,
+    out: str | os.PathLike[str] | None = None,
+    png: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """A run of the predictions in `source`: a COCO results JSON, a COCO panoptic JSON, or a folder of label maps.
+
+    Args:
+        source: the file or folder. A panoptic JSON's PNGs lie in the folder of its stem unless `png` names another.
+        dataset: a dataset's name, the path of a definition, or an open dataset. All its images are in the run, those
+            without predictions with no segments.
+        out: the run folder, by default one below `runs/` named after dataset, task and source.
+        progress: called with (images done, images in all).
+
+    A folder that already holds this very import is returned as it is; one that a killed import left is filled up.
+    Raises TransferError for files that break their format or do not fit the dataset (no run is left behind then),
+    RunError where `out` holds anything else, and OptionError for a format that does not exist.
+    """
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(os.fspath(dataset))
+    path = Path(source)
+    predictions = _open_source(path, opened, format, None if png is None else Path(png))
+    manifest = _manifest(predictions, path, opened, format)
+    name = run_name(opened.definition.name, predictions.task, path.stem)
+    folder = choose_folder(name, manifest["identity"], resume=True) if out is None else Path(out)
+    with runs.lock(folder):
+        run = runs.create_or_resume(folder, manifest)
+        if run.complete:
+            return run
+        try:
+            return _write(run, predictions, opened.images(), progress or (lambda done, total: None))
+        except (WorkbenchError, OSError):
+            _remove(run)
+            raise
+
+
+def _open_source(path: Path, dataset: Dataset, format: str, png: Path | None) -> PredictionSource:
+    if format not in TRANSFER_FORMATS:
+        raise OptionError(f"unknown format {format!r}. {did_you_mean(format, TRANSFER_FORMATS)}")
+    if png is not None and format != "coco-panoptic":
+        raise OptionError(f"--png names the PNG folder of a panoptic JSON; {format} has none. Leave it out.")
+    if not path.exists():
+        raise TransferError(f"{path}: no such file or folder.")
+    if format == "index-png":
+        return IndexPng(path, dataset)
+    if not path.is_file():
+        raise TransferError(f"{path}: is a folder. For {format} name the JSON file.")
+    return CocoPanoptic(path, dataset, png) if format == "coco-panoptic" else CocoResults(path, dataset)
+
+
+def _manifest(predictions: PredictionSource, path: Path, dataset: Dataset, format: str) -> dict[str, Any]:
+    identity = {
+        "dataset_fingerprint": dataset.fingerprint(),
+        "format": format,
+        "source_sha256": predictions.sha256(),
+    }
+    provenance = {
+        "source": str(path.resolve()),
+        "notes": list(predictions.notes),
+        "versions": {"eomt-workbench": version("eomt-workbench")},
+        "started": _now(),
+    }
+    manifest = runs.new_manifest(
+        "import", dataset.definition, predictions.task, dataset.categories, identity, provenance
+    )
+    return {**manifest, **predictions.manifest()}
+
+
+def _write(
+    run: Run, predictions: PredictionSource, records: Sequence[ImageRecord], progress: Callable[[int, int], None]
+) -> Run:
+    """Fill the run with the images that it lacks: all of them, unless an import was killed on the way."""
+    writer = runs.writer(run)
+    done = writer.done_image_ids()
+    remaining = [record for record in records if record.image_id not in done]
+    for begin in range(0, len(remaining), _IMAGES_PER_SHARD):
+        shard = remaining[begin : begin + _IMAGES_PER_SHARD]
+        segments, sizes = predictions.segments(shard)
+        writer.commit(segments, _image_rows(shard, sizes))
+        progress(len(done) + begin + len(shard), len(records))
+    provenance = {**run.manifest["provenance"], "finished": _now()}
+    return run.updated(status=runs.COMPLETE, provenance=provenance)
+
+
+def _remove(run: Run) -> None:
+    """Take away what this import put into the folder: predictions that break their format leave no run behind."""
+    for folder in (run.store.segments_folder, run.store.images_folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    (run.path / runs.MANIFEST).unlink()
+
+
+def _image_rows(records: Sequence[ImageRecord], sizes: Mapping[str, tuple[int, int]]) -> pa.Table:
+    heights_widths = [sizes.get(record.image_id, (None, None)) for record in records]
+    return image_table(
+        {
+            "image_id": [record.image_id for record in records],
+            "file_name": [record.file_name for record in records],
+            "height": [height for height, _ in heights_widths],
+            "width": [width for _, width in heights_widths],
+            "ordinal": [record.ordinal for record in records],
+            "status": ["ok"] * len(records),
+        }
+    )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
