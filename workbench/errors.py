@@ -8,6 +8,10 @@ class WorkbenchError(Exception):
     """Something that the user can mend: the message says the cause, the value, the place and the remedy."""
 
 
+class OptionError(WorkbenchError):
+    """An option or an argument that does not exist, or makes no sense here: commands exit with 2."""
+
+
 class DatasetError(WorkbenchError):
     """A dataset definition, or the files that it names, cannot be used as they are."""
 
@@ -22,6 +26,10 @@ class RunError(WorkbenchError):
 
 class EvaluationError(WorkbenchError):
     """Predictions and ground truth cannot be scored against each other."""
+
+
+class TransferError(WorkbenchError):
+    """Predictions cannot be imported from another format, or segments exported to it."""
 
 
 class ModelError(WorkbenchError):

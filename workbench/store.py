@@ -34,7 +34,7 @@ class SegmentStore:
     @cached_property
     def parts(self) -> tuple[str, ...]:
         """File names of the committed shards, in the order in which they were written."""
-        return tuple(sorted(path.name for path in self.images_folder.glob("part-*.parquet")))
+        return tuple(sorted((path.name for path in self.images_folder.glob("part-*.parquet")), key=_part_number))
 
     def images(self) -> pa.Table:
         """The image table, in the order in which images were committed."""
@@ -43,6 +43,10 @@ class SegmentStore:
     def segments(self) -> pa.Table:
         """The whole segment table. For data sets that do not fit in memory, use `chunks`."""
         return read_parquet([self.segments_folder / part for part in self.parts], SEGMENT_SCHEMA)
+
+    def count_segments(self) -> int:
+        """Rows of the segment table, from the shards' footers alone."""
+        return sum(int(pq.read_metadata(self.segments_folder / part).num_rows) for part in self.parts)
 
     def chunks(self, chunks_of_ids: Sequence[Sequence[str]]) -> Iterator[pa.Table]:
         """For each list of image ids the rows of those images (images that the store lacks simply give none).
@@ -80,7 +84,7 @@ class SegmentStoreWriter:
         self.store.segments_folder.mkdir(parents=True, exist_ok=True)
         self.store.images_folder.mkdir(parents=True, exist_ok=True)
         self._remove_uncommitted()
-        self._next = 1 + max((int(part[5:-8]) for part in self.store.parts), default=-1)
+        self._next = 1 + max(map(_part_number, self.store.parts), default=-1)
 
     def done_image_ids(self) -> set[str]:
         """Images that are committed, as seen when the writer was made."""
@@ -99,6 +103,10 @@ class SegmentStoreWriter:
             for path in folder.iterdir():
                 if path.name.startswith(".part-") or (path.name.startswith("part-") and path.name not in committed):
                     path.unlink()
+
+
+def _part_number(name: str) -> int:
+    return int(name.removeprefix("part-").removesuffix(".parquet"))
 
 
 def _write_atomically(table: pa.Table, path: Path) -> None:
