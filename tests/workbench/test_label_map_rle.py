@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from workbench import label_map_rle, rle
-from workbench.label_map_rle import LabelMapRle, compress_runs, encode_label_map
+from workbench.label_map_rle import LabelMapRle, compress_runs, encode_label_map, label_runs
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 LABEL_MAPS = st.one_of(
@@ -21,7 +21,9 @@ LABEL_MAPS = st.one_of(
 
 
 def with_numpy(label_map: np.ndarray) -> LabelMapRle:
-    return label_map_rle._encode_with_numpy(label_map_rle._as_signed(label_map))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_map_rle, "_kernels", lambda: None)
+        return encode_label_map(label_map)
 
 
 def assert_as_pycocotools(label_map: np.ndarray, encoded: LabelMapRle) -> None:
@@ -65,6 +67,12 @@ def test_large_map_with_many_ragged_segments():
     ragged = np.where(rng.random(coarse.shape) < 0.02, 0, coarse)
     assert_as_pycocotools(ragged, encode_label_map(ragged))
     assert_as_pycocotools(ragged, with_numpy(ragged))
+
+
+@given(label_map=LABEL_MAPS)
+def test_runs_paint_the_map_that_they_came_from(label_map):
+    runs = label_runs(label_map)
+    assert runs.painted(runs.ids).tolist() == label_map.tolist()
 
 
 @pytest.mark.parametrize(

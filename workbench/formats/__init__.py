@@ -1,1 +1,24 @@
-"""One module a format: files on disk <-> segment tables."""
+"""One module a format: files on disk <-> segment tables. `open_dataset` is the way in."""
+
+from workbench.definitions import DatasetDefinition
+from workbench.formats.base import Dataset
+
+__all__ = ["open_dataset"]
+
+
+def open_dataset(definition: DatasetDefinition) -> Dataset:
+    """The dataset that a definition describes, its files opened as they are needed.
+
+    Raises DatasetError, now or on first use, for files that are missing or break their format.
+    """
+    if definition.format == "coco":
+        from workbench.formats.coco import CocoDataset  # these imports wait: pycocotools and pyarrow cost start-up time
+
+        return CocoDataset(definition)
+    if definition.format == "ade20k":
+        from workbench.formats.ade20k import Ade20kDataset
+
+        return Ade20kDataset(definition)
+    from workbench.formats.images import ImagesDataset
+
+    return ImagesDataset(definition)

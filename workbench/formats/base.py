@@ -64,8 +64,8 @@ class Dataset(ABC):
         """Ground truth of one kind as (segment table, image table) pairs of at most `images_per_table` images.
 
         Within an image `segment_id` counts 1.. in ascending order of the source's ids, `ordinal` is the position in the
-        source file, and panoptic and semantic tables carry the image's void pixels as one row (`segment_id` 0). The image
-        table's `ordinal` is the position in the annotation file's own list: panopticapi sums IoUs in that order.
+        source file, and panoptic and semantic tables carry the image's void pixels as one row (`segment_id` 0). The
+        image table's `ordinal` is the position in the annotation file's own list: panopticapi sums IoUs in that order.
         Raises DatasetError for a kind that the dataset does not have, and for files that break their format.
         """
 

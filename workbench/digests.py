@@ -1,0 +1,90 @@
+"""Content hashes of many files, remembered: a file is read again only when its size or modification time changes."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from workbench.cache import cache_folder
+
+_BUSY_SECONDS = 10.0
+
+
+def content_digests(paths: Sequence[Path]) -> list[str]:
+    """The sha256 of each file's content, in hexadecimal; "missing" for a file that is not there.
+
+    What is remembered lies in the cache folder; where that cannot be written, every file is read.
+    """
+    states = [_state(path) for path in paths]
+    remembered = _recall(paths)
+    digests = []
+    fresh = []
+    for path, state in zip(paths, states, strict=True):
+        key = str(path)
+        if state is None:
+            digests.append("missing")
+        elif remembered.get(key, ("", 0, 0))[1:] == state:
+            digests.append(remembered[key][0])
+        else:
+            digests.append(_sha256(path))
+            fresh.append((key, digests[-1], *state))
+    _remember(fresh)
+    return digests
+
+
+def text_digest(parts: Iterable[str]) -> str:
+    """The sha256 of texts, each on a line of its own."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape"))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open() -> sqlite3.Connection:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(folder / "digests.sqlite", timeout=_BUSY_SECONDS)
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, sha256 TEXT, size INTEGER, mtime_ns INTEGER)"
+    )
+    return connection
+
+
+def _recall(paths: Sequence[Path]) -> dict[str, tuple[str, int, int]]:
+    try:
+        with closing(_open()) as connection:
+            found = {}
+            for path in paths:
+                row = connection.execute(
+                    "SELECT sha256, size, mtime_ns FROM digests WHERE path = ?", (str(path),)
+                ).fetchone()
+                if row is not None:
+                    found[str(path)] = row
+            return found
+    except (OSError, sqlite3.Error):
+        return {}  # slower, never wrong
+
+
+def _remember(rows: Sequence[tuple[str, str, int, int]]) -> None:
+    if not rows:
+        return
+    try:
+        with closing(_open()) as connection, connection:
+            connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+    except (OSError, sqlite3.Error):
+        return

@@ -1,0 +1,76 @@
+"""Any label map to segments, by the very rule that makes training targets (`eomt.label_maps`)."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eomt.label_maps import read_label_map
+from workbench.formats.rows import Box
+from workbench.label_map_rle import LabelMapRle, encode_label_map, label_runs
+
+_IGNORE_INDEX = -1
+"""Outside the relabelled range 0..n-1, so that no segment vanishes with the void: see `eomt.label_maps`."""
+
+
+@dataclass(frozen=True)
+class MapSegment:
+    """One id of a label map."""
+
+    source_id: int
+    category_id: int
+    area: int
+    bbox: Box
+    counts: bytes
+
+
+@dataclass(frozen=True)
+class MapSegments:
+    """What a label map holds."""
+
+    segments: list[MapSegment]
+    """Ascending by `source_id`; without the void and the unknown ids."""
+    void: MapSegment | None
+    """The unlabelled pixels together, where there are any."""
+    unknown: list[int]
+    """Ids that are neither void nor known, ascending."""
+
+
+def read_map_segments(
+    label_map: NDArray[np.integer],
+    category_of: Callable[[int], int | None],
+    void: Collection[int],
+    unknown_is_void: bool = False,
+) -> MapSegments:
+    """The segments of a label map of shape (height, width).
+
+    `category_of` gives an id's category, None for an unknown one; `void` are the ids that mean unlabelled. Pixels of
+    unknown ids are void where `unknown_is_void`, and otherwise in no segment and not void.
+    """
+    runs = label_runs(label_map)
+    ids = runs.ids.tolist()
+    categories = [None if i in void else category_of(i) for i in ids]
+    known = [position for position, category in enumerate(categories) if category is not None]
+    unknown = [i for i, category in zip(ids, categories, strict=True) if category is None and i not in void]
+    ranks = np.zeros(len(ids), dtype=np.int64)  # 0 is void, 1..n the known ids, n + 1 the unknown ones
+    ranks[known] = np.arange(1, len(known) + 1)
+    if not unknown_is_void:
+        ranks[np.isin(runs.ids, unknown)] = len(known) + 1
+    semantic = dict(enumerate((category for category in categories if category is not None), start=1))
+    semantic[len(known) + 1] = _IGNORE_INDEX
+    read = read_label_map(runs.painted(ranks), semantic, _IGNORE_INDEX)
+    encoded = encode_label_map(read.values)
+    class_of = dict(zip(read.ids.tolist(), (read.class_labels + 1).tolist(), strict=True))
+    segments = [
+        _segment(encoded, row, ids[known[value]], class_of[value])
+        for row, value in enumerate(encoded.ids.tolist())
+        if 0 <= value < len(known)
+    ]
+    has_void = encoded.ids[0] == _IGNORE_INDEX
+    return MapSegments(segments, _segment(encoded, 0, 0, _IGNORE_INDEX) if has_void else None, unknown)
+
+
+def _segment(encoded: LabelMapRle, row: int, source_id: int, category_id: int) -> MapSegment:
+    x, y, width, height = encoded.bboxes[row].tolist()
+    return MapSegment(source_id, category_id, int(encoded.areas[row]), (x, y, width, height), encoded.counts[row])
