@@ -26,7 +26,7 @@ def find_file(id_or_folder: str | PathLike[str], name: str, options: HubOptions 
     """
     path = try_find_file(id_or_folder, name, options)
     if path is None:
-        raise CheckpointError(f"{_place(id_or_folder)} has no {name}.")
+        raise CheckpointError(f"{place(id_or_folder)} has no {name}.")
     return path
 
 
@@ -38,6 +38,11 @@ def try_find_file(id_or_folder: str | PathLike[str], name: str, options: HubOpti
     if not _looks_like_hub_id(id_or_folder):
         raise CheckpointError(f"{id_or_folder} is neither an existing folder nor a hub id of the form 'owner/name'.")
     return _fetch(str(id_or_folder), name, options or HubOptions())
+
+
+def place(id_or_folder: str | PathLike[str]) -> str:
+    """How an error names a checkpoint."""
+    return f"the folder {id_or_folder}" if Path(id_or_folder).is_dir() else f"{id_or_folder} (hub or its local cache)"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -56,13 +61,9 @@ def _looks_like_hub_id(id_or_folder: str | PathLike[str]) -> bool:
     return isinstance(id_or_folder, str) and len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~")
 
 
-def _place(id_or_folder: str | PathLike[str]) -> str:
-    return f"the folder {id_or_folder}" if Path(id_or_folder).is_dir() else f"{id_or_folder} on the hub"
-
-
 def _fetch(repo_id: str, name: str, options: HubOptions) -> Path | None:
     # Here and not above: the client costs half a second of import, and a local folder never needs it.
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
@@ -77,6 +78,10 @@ def _fetch(repo_id: str, name: str, options: HubOptions) -> Path | None:
             )
         )
     except LocalEntryNotFoundError as error:
+        # Offline a file that never existed looks like one that was never fetched. With config.json at hand it is the
+        # former: a checkpoint has one of several weight files, and all of them are asked for.
+        if isinstance(try_to_load_from_cache(repo_id, "config.json", options.cache_dir, options.revision), str):
+            return None
         raise CheckpointError(
             f"{repo_id}: {name} is not in the local cache and the hub was not asked or cannot be reached."
             " Connect to the internet, or give a local folder."

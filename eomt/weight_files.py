@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eomt.errors import CheckpointError
-from eomt.hub import HubOptions, find_file, read_json, try_find_file
+from eomt.hub import HubOptions, find_file, place, read_json, try_find_file
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -31,7 +31,7 @@ def read_weights(id_or_folder: str | PathLike[str], options: HubOptions | None =
         return _read_shards(id_or_folder, path, options)
     if path := try_find_file(id_or_folder, ORIGINAL, options):
         return _read_pickle(path)
-    raise CheckpointError(f"{id_or_folder} has no weights: neither {SINGLE}, nor {INDEX}, nor {ORIGINAL}.")
+    raise CheckpointError(f"{place(id_or_folder)} has no weights: neither {SINGLE}, nor {INDEX}, nor {ORIGINAL}.")
 
 
 def write_weights(state: dict[str, Tensor], folder: Path, max_shard_size: int | str) -> None:
