@@ -235,17 +235,24 @@ def write_json(path: Path, value: Any) -> None:
     sync_folder(path.parent)
 
 
+def is_free(path: Path) -> bool:
+    """Whether a run can begin there: nothing is there, or only what a process killed at its very start leaves."""
+    return not path.exists() or (path.is_dir() and not _entries(path))
+
+
 def _refuse_foreign(path: Path) -> None:
-    if not path.exists() or (path / MANIFEST).exists():
+    if is_free(path) or (path / MANIFEST).exists():
         return
     if not path.is_dir():
         raise RunError(f"{path}: a file, not a run folder. Name another folder with --out.")
-    own = {_LOCK, _partial(path / MANIFEST).name}  # what a process killed at its very start leaves
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own)
-    if foreign:
-        raise RunError(
-            f"{path}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out."
-        )
+    raise RunError(
+        f"{path}: not empty and no run folder (it holds {_entries(path)[0]!r}). Name another folder with --out."
+    )
+
+
+def _entries(folder: Path) -> list[str]:
+    own = {_LOCK, _partial(folder / MANIFEST).name}
+    return sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
 
 
 def _partial(path: Path) -> Path:

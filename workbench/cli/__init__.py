@@ -10,7 +10,7 @@ import click
 
 from eomt.errors import EomtError
 from workbench import __version__
-from workbench.errors import WorkbenchError, did_you_mean
+from workbench.errors import OptionError, WorkbenchError, did_you_mean
 
 STOPPED = 130
 
@@ -59,6 +59,8 @@ class LazyGroup(click.Group):
         """Run the command; what the user can mend becomes one message on stderr and exit code 1."""
         try:
             return super().invoke(ctx)
+        except OptionError as error:
+            raise click.UsageError(str(error)) from error
         except (WorkbenchError, EomtError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as interrupt:
@@ -66,7 +68,10 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(STOPPED) from interrupt
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="workbench")
 def main() -> None:
     """Predict with EoMT, score exactly, and keep every segment in Parquet.

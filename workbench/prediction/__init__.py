@@ -1,0 +1,1 @@
+"""Run a model over a dataset, into a run folder: read, decode, batch, model, post-process, encode, write."""

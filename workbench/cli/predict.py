@@ -1,0 +1,116 @@
+"""`workbench predict`: options in, one call of `workbench.predict`, the run folder out."""
+
+import json
+from typing import Any
+
+import click
+
+MOST_FAILURES_SHOWN = 5
+
+
+class BatchSize(click.ParamType[int | str]):
+    """A whole number from 1, or "auto"."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or "auto"."""
+        if value == "auto":
+            return "auto"
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is neither a whole number from 1 nor 'auto'.", param, ctx)
+        return int(value)
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      workbench predict --dataset scenes_val
+      workbench predict --dataset coco_val --task instance --limit 100
+      workbench predict --dataset my_data.toml --model runs/my_model --classes common --out runs/first
+
+    Exit codes: 0 good; 1 failed, or some images could not be predicted; 2 misused; 130 stopped, resumable.
+    """
+)
+@click.option("--dataset", required=True, help="Name of a dataset (see `workbench datasets list`) or its TOML file.")
+@click.option(
+    "--model",
+    help="Hub id, folder, or bundled checkpoint. Default: the bundled one for bundled data; else the published model "
+    "for the dataset's classes and task, such as tue-mps/coco_panoptic_eomt_large_640 for COCO panoptic.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["panoptic", "instance", "semantic"]),
+    help="Default: the task that the checkpoint was trained for.",
+)
+@click.option(
+    "--out",
+    type=click.Path(),
+    help="Run folder. Default: runs/<dataset>-<task>-<model>, numbered where another run is there.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    help="Inputs of a forward pass. auto: 2 on a CPU; on a GPU 16 of 640x640, in proportion for other sizes. Halved "
+    "where memory runs out.",
+)
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N. auto: the GPU where there is one.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    help="auto: bfloat16 on a GPU, else float32.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Panoptic: class scores must exceed it (default 0.8). Instance: lower scores are left out (default 0).",
+)
+@click.option("--mask-threshold", type=click.FloatRange(0, 1), help="Panoptic: where a mask begins (default 0.5).")
+@click.option(
+    "--overlap-threshold",
+    type=click.FloatRange(0, 1),
+    help="Panoptic: share of its mask that a segment must keep (default 0.8).",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(1),
+    help="Instance: candidates an image, query x class, by score (default 100). Those with an empty mask are left out.",
+)
+@click.option(
+    "--classes",
+    type=click.Choice(["exact", "common"]),
+    default="exact",
+    help="Match the checkpoint's classes and the dataset's categories by name: all of them, or those in common.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads that read images. Default: one a core, at most 8.")
+@click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")
+def predict(dataset: str, as_json: bool, **options: Any) -> None:
+    """Run a model over a dataset, into a run folder.
+
+    The folder gets the predicted segments (predictions/*.parquet), an image table (images/*.parquet) and run.json,
+    which says how they were made. stdout's last line is the folder. The same command again goes on where it stopped.
+
+    An image that cannot be read, or whose size is not the declared one, is recorded as failed; the others go on.
+    """
+    # Here and not above: torch takes a second, which --help must not wait for.
+    from workbench.prediction.api import predict as predict_dataset
+    from workbench.prediction.summary import summary
+
+    result = summary(predict_dataset(dataset, **options))
+    tell(result)
+    click.echo(json.dumps(result) if as_json else result["run"])
+    if result["failed"]:
+        raise click.exceptions.Exit(1)
+
+
+def tell(result: dict[str, Any]) -> None:
+    """Say on stderr what a run came to, failures first of all."""
+    click.echo(f"{result['images']} images, {result['segments']} segments, {result['failed']} failed", err=True)
+    for failure in result["errors"][:MOST_FAILURES_SHOWN]:
+        click.echo(f"  {failure['image_id']}: {failure['error']}", err=True)
+    if result["failed"] > MOST_FAILURES_SHOWN:
+        click.echo(f"  ... and {result['failed'] - MOST_FAILURES_SHOWN} more: see the image table.", err=True)

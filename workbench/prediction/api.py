@@ -1,0 +1,95 @@
+"""`workbench.predict`: run a model over a dataset, into a run folder, and go on where an earlier session stopped."""
+
+import os
+from pathlib import Path
+
+from workbench import runs
+from workbench.errors import OptionError
+from workbench.prediction.device import choose_batch_size
+from workbench.prediction.plan import make_plan
+from workbench.prediction.progress import Progress, on_stderr
+from workbench.prediction.run_folder import choose_folder
+from workbench.prediction.session import run_session
+from workbench.runs import Run
+
+_MOST_WORKERS = 8
+
+
+def predict(
+    dataset: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    task: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int | str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    limit: int | None = None,
+    threshold: float | None = None,
+    mask_threshold: float | None = None,
+    overlap_threshold: float | None = None,
+    top_k: int | None = None,
+    classes: str = "exact",
+    workers: int | None = None,
+    resume: bool = True,
+    progress: Progress | bool = True,
+) -> Run:
+    """Run a model over a dataset and return the run.
+
+    Args:
+        dataset: the name of a dataset, or the path of its TOML file.
+        model: a hub id, a checkpoint's folder, or a bundled checkpoint's name; by default the one published for the
+            dataset's classes.
+        task: "panoptic", "instance" or "semantic"; by default the one that the checkpoint was trained for.
+        out: the run folder. By default the first of runs/<dataset>-<task>-<model>[-2, -3, ...] that is free or holds
+            this very run, so that the same call resumes, and another one never touches it.
+        batch_size: inputs of a forward pass, or "auto": see `workbench.prediction.device`.
+        device: "auto", "cpu", "cuda", "cuda:N".
+        dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
+        limit: only the first so many images.
+        threshold: panoptic: class scores must exceed it (0.8). Instance: scores below it are left out (0).
+        mask_threshold: panoptic: where a mask begins (0.5).
+        overlap_threshold: panoptic: the share of its mask that a segment has to keep (0.8).
+        top_k: instance: candidates an image (100), before those with an empty mask are left out.
+        classes: "exact": the checkpoint's classes are the dataset's categories; "common": go on with those that match.
+        workers: threads that read images; by default one a CPU core, at most 8.
+        resume: go on with an incomplete run of the same identity; a complete one is returned as it is.
+        progress: True tells stderr, False nothing.
+
+    Raises:
+        WorkbenchError, EomtError: the dataset, the checkpoint, an option or the run folder cannot be used, and why.
+        Interrupted: Ctrl-C or SIGTERM; what is complete is kept. It is a KeyboardInterrupt.
+    """
+    given = {
+        "threshold": threshold,
+        "mask_threshold": mask_threshold,
+        "overlap_threshold": overlap_threshold,
+        "top_k": top_k,
+    }
+    model_id = None if model is None else os.fspath(model)
+    plan = make_plan(os.fspath(dataset), model_id, task, limit, device, dtype, classes, given)
+    readers = _checked_workers(workers)
+    manifest = plan.manifest()
+    folder = Path(out) if out is not None else choose_folder(plan.name, manifest["identity"], resume)
+    choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)  # told before a folder is made
+    with runs.lock(folder):
+        run = runs.create_or_resume(folder, manifest, resume)
+        with _shown(progress) as shown:
+            if run.complete:
+                shown.note(f"{folder} is complete already; nothing to do. --no-resume predicts anew.")
+                return run
+            return run_session(run, plan, shown, batch_size, readers)
+
+
+def _checked_workers(workers: int | None) -> int:
+    if workers is None:
+        return min(_MOST_WORKERS, os.cpu_count() or 1)
+    if workers < 1:
+        raise OptionError(f"--workers is {workers}; it must be at least 1.")
+    return workers
+
+
+def _shown(progress: Progress | bool) -> Progress:
+    if isinstance(progress, Progress):
+        return progress
+    return on_stderr() if progress else Progress()

@@ -1,0 +1,107 @@
+"""A checkpoint before its weights are loaded: configuration, processor, its own task, a hash of its weights."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eomt.configuration import EomtConfig
+from eomt.hub import find_file, read_json, try_find_file
+from eomt.image_processing import EomtImageProcessor
+from eomt.resizing import canvas_size
+from eomt.weight_files import INDEX, ORIGINAL, SINGLE
+from workbench.errors import ModelError
+from workbench.formats.base import TASKS, Task
+
+BUNDLED_CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model comes from and what its small files say of it."""
+
+    model_id: str
+    """As the user named it: a hub id, a folder, or the name of a bundled checkpoint."""
+    place: str
+    """What eomt reads: the hub id or the folder."""
+    config: EomtConfig
+    processor: EomtImageProcessor
+
+    @property
+    def short_name(self) -> str:
+        """The last part of its id, for the names of run folders."""
+        return Path(self.place).resolve().name if Path(self.place).is_dir() else self.place.rpartition("/")[2]
+
+    @property
+    def own_task(self) -> Task | None:
+        """The task it was trained for as far as its files tell: crops are for semantic segmentation, else its name."""
+        if self.processor.do_split_image:
+            return "semantic"
+        named = [task for task in TASKS if task in self.short_name.lower()]
+        return named[0] if len(named) == 1 else None
+
+    def weights_sha256(self) -> str:
+        """Hex digest of the file of weights; of several shards, of their digests in the order of their names."""
+        digests = [_sha256(path) for path in _weight_files(self.place)]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def settings(self) -> dict[str, Any]:
+        """What the configuration and the processor add to a run's identity, as JSON values."""
+        config = json.dumps(self.config.to_dict(), sort_keys=True)
+        return {
+            "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+            "processor": self.processor.to_dict(),
+        }
+
+
+def open_checkpoint(model_id: str) -> Checkpoint:
+    """The checkpoint of that hub id, folder or bundled name, without its weights.
+
+    Raises CheckpointError where its files cannot be found or read, ModelError where its processor does not make what
+    its model takes.
+    """
+    bundled = BUNDLED_CHECKPOINTS / model_id
+    place = str(bundled) if "/" not in model_id and bundled.is_dir() else model_id
+    if Path(place).expanduser().is_dir():
+        place = str(Path(place).expanduser())
+    checkpoint = Checkpoint(
+        model_id, place, EomtConfig.from_pretrained(place), EomtImageProcessor.from_pretrained(place)
+    )
+    _check_input_size(checkpoint)
+    return checkpoint
+
+
+def _check_input_size(checkpoint: Checkpoint) -> None:
+    processor, config = checkpoint.processor, checkpoint.config
+    if not (processor.do_pad or processor.do_split_image):
+        raise ModelError(
+            f"{checkpoint.model_id}: its processor neither pads nor splits images, so that they do not fit the model's "
+            'fixed input. Set "do_pad": true in its preprocessor_config.json (semantic crops: "do_split_image").'
+        )
+    made = canvas_size(processor.size)
+    made = (made[0], made[0]) if processor.do_split_image else made
+    if made != config.image_size_hw:
+        raise ModelError(
+            f"{checkpoint.model_id}: its processor makes inputs of {made[0]}x{made[1]} pixels (height x width), its "
+            f"model takes {config.image_size_hw[0]}x{config.image_size_hw[1]}. Correct size in "
+            "preprocessor_config.json, or image_size in config.json."
+        )
+
+
+def _weight_files(place: str) -> list[Path]:
+    if single := try_find_file(place, SINGLE):
+        return [single]
+    if index := try_find_file(place, INDEX):
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        return [find_file(place, shard) for shard in shards]
+    return [find_file(place, ORIGINAL)]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""The prediction interface: images prepared in any thread, predicted a batch at a time on one device.
+
+A forward pass always has the same number of inputs; a short one is filled up with zeros. A matrix product of another
+shape may round differently (measured on a CPU: 1e-6 in the mask logits of a batch of one), and a resumed run must give
+the rows of an undisturbed one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eomt.image_inputs import rgb_tensor
+from eomt.image_processing import EomtImageProcessor
+from eomt.modeling import EomtForUniversalSegmentation
+from eomt.outputs import EomtForUniversalSegmentationOutput
+from workbench.errors import ModelError
+from workbench.prediction.classes import ClassMap
+from workbench.prediction.encode import Failed, Prediction
+from workbench.prediction.options import TaskOptions
+from workbench.prediction.segments_of import segments
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the model takes it."""
+
+    pixel_values: Tensor
+    """(crops, 3, height, width) float32, on the CPU; one crop where images are not split."""
+    spans: tuple[tuple[int, int], ...]
+    """(start, end) of each crop along the longer side; empty where images are not split."""
+    size_hw: tuple[int, int]
+    """Of the image's file."""
+
+
+class Predictor:
+    """A model on its device with the task's post-processing. `batch_size` halves itself where memory runs out."""
+
+    def __init__(
+        self,
+        model: EomtForUniversalSegmentation,
+        processor: EomtImageProcessor,
+        options: TaskOptions,
+        classes: ClassMap,
+        *,
+        batch_size: int,
+        dtype: torch.dtype = torch.float32,
+        note: Note = lambda text: None,
+    ) -> None:
+        self.model, self.processor, self.options, self.batch_size = model, processor, options, batch_size
+        self.dtype, self.note = dtype, note
+        self._used = list(classes.used)
+        self._all_used = len(self._used) == len(classes.of_class)
+        self.categories = tuple(category for category in classes.of_class if category is not None)
+        """The category of each class index in a prediction."""
+
+    def prepare(self, path: Path) -> Prepared:
+        """Read and preprocess an image; safe to call from several threads. Raises ImageInputError."""
+        image = rgb_tensor(path)  # (3, h, w)
+        batch = self.processor.preprocess([image], return_tensors="pt")
+        spans = tuple((int(start), int(end)) for _, start, end in batch.patch_offsets)
+        return Prepared(batch.pixel_values, spans, (int(image.shape[1]), int(image.shape[2])))
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[Prepared]) -> list[Prediction | Failed]:
+        """One prediction an image; Failed where memory runs out on that image's own size.
+
+        Raises ModelError where a single input does not fit into memory.
+        """
+        outputs = self._forward(images)
+        try:
+            return [*self._segments(outputs, images)]
+        except torch.OutOfMemoryError:
+            pass  # outside the handler the exception no longer holds on to the memory
+        return self._one_by_one(outputs, images)
+
+    def _forward(self, images: Sequence[Prepared]) -> EomtForUniversalSegmentationOutput:
+        """The outputs of all crops of the images, in passes of `batch_size` inputs."""
+        inputs = torch.cat([image.pixel_values for image in images])  # (n, 3, h, w)
+        while True:
+            try:
+                passes = [self._one_pass(part) for part in torch.split(inputs, self.batch_size)]
+                break
+            except torch.OutOfMemoryError as error:
+                if self.batch_size == 1:
+                    raise ModelError(
+                        f"out of memory on {self.model.device} with a single input. Try --dtype bfloat16, "
+                        "a smaller model, or --device cpu."
+                    ) from error
+            self._halve()
+        class_logits = torch.cat([classes for _, classes in passes])
+        return EomtForUniversalSegmentationOutput(
+            masks_queries_logits=torch.cat([masks for masks, _ in passes]),
+            class_queries_logits=class_logits if self._all_used else self._folded(class_logits),
+        )
+
+    def _one_pass(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits (n, Q, h, w) and class logits (n, Q, K+1) of n <= batch_size inputs."""
+        device = self.model.device
+        count = len(inputs)
+        if count < self.batch_size:
+            inputs = torch.cat([inputs, inputs.new_zeros(self.batch_size - count, *inputs.shape[1:])])
+        with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            outputs = self.model(pixel_values=inputs.to(device))
+        return outputs.masks_queries_logits[:count], outputs.class_queries_logits[:count]
+
+    def _halve(self) -> None:
+        torch.cuda.empty_cache()  # does nothing where there is no GPU
+        self.note(f"Out of memory at batch size {self.batch_size}; going on with {self.batch_size // 2}.")
+        self.batch_size //= 2
+
+    def _folded(self, class_logits: Tensor) -> Tensor:
+        """(n, Q, used + 1): classes without a category give their probability to "no object", others keep theirs."""
+        class_logits = class_logits.float()
+        rest = [index for index in range(class_logits.shape[-1]) if index not in self._used]
+        return torch.cat([class_logits[..., self._used], class_logits[..., rest].logsumexp(-1, keepdim=True)], dim=-1)
+
+    def _one_by_one(
+        self, outputs: EomtForUniversalSegmentationOutput, images: Sequence[Prepared]
+    ) -> list[Prediction | Failed]:
+        """The predictions of a batch whose post-processing ran out of memory as a whole."""
+        results: list[Prediction | Failed] = []
+        start = 0
+        for image in images:
+            rows = slice(start, start + len(image.pixel_values))
+            start = rows.stop
+            torch.cuda.empty_cache()
+            try:
+                results += self._segments(_rows(outputs, rows), [image])
+            except torch.OutOfMemoryError:
+                height, width = image.size_hw
+                results.append(Failed(f"out of memory: {height}x{width} pixels are too many for {self.model.device}"))
+        return results
+
+    def _segments(self, outputs: EomtForUniversalSegmentationOutput, images: Sequence[Prepared]) -> list[Prediction]:
+        outputs.patch_offsets = _offsets(images)
+        sizes = [image.size_hw for image in images]
+        return segments(outputs, sizes, self.processor.size, self.options, self.categories)
+
+
+def _rows(outputs: EomtForUniversalSegmentationOutput, rows: slice) -> EomtForUniversalSegmentationOutput:
+    assert outputs.masks_queries_logits is not None and outputs.class_queries_logits is not None
+    return EomtForUniversalSegmentationOutput(
+        masks_queries_logits=outputs.masks_queries_logits[rows],
+        class_queries_logits=outputs.class_queries_logits[rows],
+    )
+
+
+def _offsets(images: Sequence[Prepared]) -> list[Tensor]:
+    """Rows (image, start, end), one a crop, as post-processing wants them; none where images are not split."""
+    return [torch.tensor((i, start, end)) for i, image in enumerate(images) for start, end in image.spans]

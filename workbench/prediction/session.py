@@ -1,0 +1,111 @@
+"""One process's share of a run: predict the images that are missing, and record who did it, with what and when."""
+
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from eomt.modeling import EomtForUniversalSegmentation
+from workbench import runs
+from workbench.formats.base import ImageRecord
+from workbench.prediction.device import DTYPES, choose_batch_size
+from workbench.prediction.encode import ShardBuilder
+from workbench.prediction.interrupt import Interrupted, stop_on_signals
+from workbench.prediction.model import Predictor
+from workbench.prediction.pipeline import ShardWriter, run_batches
+from workbench.prediction.plan import Plan, versions
+from workbench.prediction.progress import Progress
+from workbench.prediction.reading import reader
+from workbench.runs import COMPLETE, Run
+
+
+def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str, workers: int) -> Run:
+    """Predict what `run` lacks; the caller holds its lock. Raises Interrupted where the user stops it."""
+    batch_size = _batch_size(run, plan, batch_size)
+    store = runs.writer(run)
+    done = store.done_image_ids()
+    progress.note(_announcement(run, plan, batch_size))
+    predictor = _load(plan, batch_size, progress)
+    session: dict[str, Any] = {
+        "started": _now(),
+        "device": str(plan.device),
+        "batch_size": batch_size,
+        "workers": workers,
+        "versions": versions(),
+    }
+    run = _with_session(run, session, first=True)
+    progress.start(len(done), len(plan.records))
+    interrupted = False
+    with stop_on_signals() as stop:
+        try:
+            run_batches(
+                list(missing_batches(plan.records, batch_size, done)),
+                reader(predictor.prepare, plan.images_folder),
+                predictor,
+                ShardWriter(store, ShardBuilder(predictor.categories), progress),
+                stop,
+                workers,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    images = run.images().num_rows
+    session |= {"finished": _now(), "batch_size": predictor.batch_size, "images": images - len(done)}
+    if images == len(plan.records):
+        return _with_session(run, session).updated(status=COMPLETE)
+    _with_session(run, session)
+    assert interrupted or stop.requested
+    raise Interrupted(
+        f"Stopped: {images} of {len(plan.records)} images are in {run.path}. Run the same command again to go on."
+    )
+
+
+def missing_batches(
+    records: Sequence[ImageRecord], batch_size: int, done: Collection[str]
+) -> Iterator[list[ImageRecord]]:
+    """Batch k is `records[k * batch_size:(k + 1) * batch_size]` less what is done; empty ones are left out."""
+    for start in range(0, len(records), batch_size):
+        if batch := [record for record in records[start : start + batch_size] if record.image_id not in done]:
+            yield batch
+
+
+def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
+    """As `choose_batch_size`, but "auto" keeps an earlier session's: another size may round differently."""
+    sessions = run.manifest["provenance"]["sessions"]
+    if wanted == "auto" and sessions:
+        wanted = sessions[-1]["batch_size"]
+    return choose_batch_size(wanted, plan.device, plan.checkpoint.config.image_size_hw)
+
+
+def _load(plan: Plan, batch_size: int, progress: Progress) -> Predictor:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = EomtForUniversalSegmentation.from_pretrained(plan.checkpoint.place, device=plan.device)
+    for warning in caught:
+        progress.note(f"Note: {warning.message}")
+    return Predictor(
+        model,
+        plan.checkpoint.processor,
+        plan.options,
+        plan.classes,
+        batch_size=batch_size,
+        dtype=DTYPES[plan.dtype],
+        note=progress.note,
+    )
+
+
+def _announcement(run: Run, plan: Plan, batch_size: int) -> str:
+    return (
+        f"{plan.options.task} segmentation of {plan.dataset.definition.name} ({len(plan.records)} images) with "
+        f"{plan.checkpoint.model_id} on {plan.device} ({plan.dtype}, batch size {batch_size}) into {run.path}"
+    )
+
+
+def _with_session(run: Run, session: dict[str, Any], first: bool = False) -> Run:
+    """The run with this session as its last; `first` where it is not among them yet."""
+    provenance = run.manifest["provenance"]
+    earlier = provenance["sessions"] if first else provenance["sessions"][:-1]
+    return run.updated(provenance={**provenance, "sessions": [*earlier, dict(session)]})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
