@@ -68,8 +68,8 @@ class ProcessorSettings:
             raise ProcessorError(f"resample is {self.resample!r}; it is one of Pillow's filters: {known}.")
         if self.rescale_factor <= 0:
             raise ProcessorError(f"rescale_factor is {self.rescale_factor}; it must be positive: 1/255 for 8 bits.")
-        _check_per_channel("image_mean", self.image_mean)
-        _check_per_channel("image_std", self.image_std)
+        self.image_mean = _per_channel("image_mean", self.image_mean)
+        self.image_std = _per_channel("image_std", self.image_std)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> Self:
@@ -140,12 +140,13 @@ def _checked_names(cls: type[ProcessorSettings], given: Mapping[str, Any]) -> Ma
     return {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT}
 
 
-def _check_per_channel(name: str, value: float | Sequence[float]) -> None:
-    numbers = [value] if isinstance(value, int | float) else list(value)
+def _per_channel(name: str, value: float | Sequence[float]) -> float | tuple[float, ...]:
+    numbers = (value,) if isinstance(value, int | float) else tuple(value)
     if len(numbers) not in (1, 3):
         raise ProcessorError(f"{name} is {value!r}; give one number, or three (red, green, blue).")
     if name == "image_std" and not all(numbers):
         raise ProcessorError(f"image_std is {value!r}; a standard deviation of 0 cannot be divided by.")
+    return value if isinstance(value, int | float) else numbers
 
 
 def _plain(value: Any) -> Any:
