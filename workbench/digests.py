@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from workbench.cache import cache_folder
+from workbench.errors import DatasetError
 
 _BUSY_SECONDS = 10.0
 
@@ -14,7 +15,8 @@ _BUSY_SECONDS = 10.0
 def content_digests(paths: Sequence[Path]) -> list[str]:
     """The sha256 of each file's content, in hexadecimal; "missing" for a file that is not there.
 
-    What is remembered lies in the cache folder; where that cannot be written, every file is read.
+    What is remembered lies in the cache folder; where that cannot be written, every file is read. Raises DatasetError
+    for a file that is there and cannot be read.
     """
     states = [_state(path) for path in paths]
     remembered = _recall(paths)
@@ -51,8 +53,11 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error}).") from error
 
 
 def _open() -> sqlite3.Connection:

@@ -1,0 +1,82 @@
+"""Ground truth, converted once: the same shards as a run's, cached under the dataset's fingerprint.
+
+    $WORKBENCH_CACHE/ground_truth/<fingerprint>-<task>-v1.1/   segments/, images/, ground_truth.json
+
+A conversion is written beside its place and renamed into it when complete, so a folder of that name is whole. Two
+processes that want the same one wait for each other.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.cache import cache_folder
+from workbench.errors import DatasetError
+from workbench.formats.base import Dataset, Task
+from workbench.segments import SCHEMA_VERSION
+from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
+
+CONVERSION_VERSION = 1
+"""Counts up when the readers give other rows for the same files."""
+
+SEGMENTS = "segments"
+COMPLETE = "ground_truth.json"
+"""Written last: what the folder holds, and that it holds all of it."""
+
+_KEY_LENGTH = 32  # hexadecimal digits of the fingerprint: 128 bits
+
+Progress = Callable[[int, int], None]
+"""Called with (images converted, images in all)."""
+
+
+def load(dataset: Dataset, task: Task, progress: Progress | None = None) -> SegmentStore:
+    """The dataset's ground truth for a task, converted on first use.
+
+    Within the store, image tables carry the order of the annotation file in `ordinal`; see `Dataset.ground_truth`.
+    Raises DatasetError for a task that the dataset does not have, for annotations that break their format, and for a
+    cache folder that cannot be written.
+    """
+    root = cache_folder() / "ground_truth"
+    folder = root / f"{dataset.fingerprint()[:_KEY_LENGTH]}-{task}-v{SCHEMA_VERSION}.{CONVERSION_VERSION}"
+    if not (folder / COMPLETE).exists():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with _lock(root / f"{folder.name}.lock"):
+                if not (folder / COMPLETE).exists():
+                    _convert(dataset, task, folder, progress)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot keep the ground truth of {dataset.definition.name} in {root} ({error}). "
+                "Set WORKBENCH_CACHE to a folder that can be written."
+            ) from error
+    return SegmentStore(folder, SEGMENTS)
+
+
+def _convert(dataset: Dataset, task: Task, folder: Path, progress: Progress | None) -> None:
+    partial = folder.with_name(f".{folder.name}.partial")
+    for left_over in (partial, folder):  # of a crash, or of a copy cut short: without COMPLETE it counts for nothing
+        if left_over.exists():
+            shutil.rmtree(left_over)
+    writer = SegmentStoreWriter(partial, SEGMENTS)
+    total, images, segments = len(dataset.images()), 0, 0
+    for segment_table, image_table in dataset.ground_truth(task):
+        writer.commit(segment_table, image_table)
+        images, segments = images + len(image_table), segments + len(segment_table)
+        if progress is not None:
+            progress(images, total)
+    about = {"dataset": dataset.definition.name, "task": task, "images": images, "segments": segments}
+    (partial / COMPLETE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    sync_folder(partial)
+    partial.rename(folder)
+    sync_folder(folder.parent)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for a process that holds it. When that one ends, however it does, the system lets go."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
