@@ -260,6 +260,13 @@ def _partial(path: Path) -> Path:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    new = json.loads(json.dumps(new))  # as the file would hold it: tuples are lists there
+    old, new = _flat(old), _flat(json.loads(json.dumps(new)))  # as the file would hold it: tuples are lists there
     keys = sorted(old.keys() | new.keys())
     return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -22,16 +22,7 @@ class BatchSize(click.ParamType[int | str]):
         return int(value)
 
 
-@click.command(
-    epilog="""\b
-    Examples:
-      workbench predict --dataset scenes_val
-      workbench predict --dataset coco_val --task instance --limit 100
-      workbench predict --dataset my_data.toml --model runs/my_model --classes common --out runs/first
-
-    Exit codes: 0 good; 1 failed, or some images could not be predicted; 2 misused; 130 stopped, resumable.
-    """
-)
+@click.command()
 @click.option("--dataset", required=True, help="Name of a dataset (see `workbench datasets list`) or its TOML file.")
 @click.option(
     "--model",
@@ -94,7 +85,13 @@ def predict(dataset: str, as_json: bool, **options: Any) -> None:
     The folder gets the predicted segments (predictions/*.parquet), an image table (images/*.parquet) and run.json,
     which says how they were made. stdout's last line is the folder. The same command again goes on where it stopped.
 
-    An image that cannot be read, or whose size is not the declared one, is recorded as failed; the others go on.
+    An image that cannot be read, or whose size is not the declared one, is recorded as failed; the others go on. Exit
+    code 0 is good, 1 a failure or some failed images, 2 misuse, 130 a stop by Ctrl-C.
+
+    \b
+    workbench predict --dataset scenes_val
+    workbench predict --dataset coco_val --task instance --limit 100
+    workbench predict --dataset mine.toml --model my_model/ --classes common --out runs/mine
     """
     # Here and not above: torch takes a second, which --help must not wait for.
     from workbench.prediction.api import predict as predict_dataset
@@ -102,7 +99,7 @@ def predict(dataset: str, as_json: bool, **options: Any) -> None:
 
     result = summary(predict_dataset(dataset, **options))
     tell(result)
-    click.echo(json.dumps(result) if as_json else result["run"])
+    click.echo(json.dumps(result) if as_json else result["path"])
     if result["failed"]:
         raise click.exceptions.Exit(1)
 

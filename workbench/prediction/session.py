@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench import runs
 from workbench.formats.base import ImageRecord
@@ -79,7 +81,9 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
 def _load(plan: Plan, batch_size: int, progress: Progress) -> Predictor:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = EomtForUniversalSegmentation.from_pretrained(plan.checkpoint.place, device=plan.device)
+        model = EomtForUniversalSegmentation.from_pretrained(
+            plan.checkpoint.place, dtype=torch.float32, device=plan.device
+        )
     for warning in caught:
         progress.note(f"Note: {warning.message}")
     return Predictor(

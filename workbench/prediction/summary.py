@@ -9,11 +9,11 @@ from workbench.runs import Run
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """JSON values: run, status, task, images, failed, segments, and errors (image id and reason of each)."""
+    """JSON values: path, status, task, images, failed, segments, and errors (image id and reason of each)."""
     images = run.images()
     failed = images.filter(pc.equal(images["status"], FAILED))
     return {
-        "run": str(run.path),
+        "path": str(run.path),
         "status": run.manifest["status"],
         "task": run.task,
         "images": images.num_rows,
