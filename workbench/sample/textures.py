@@ -15,13 +15,13 @@ def noise(rng: np.random.Generator, height: int, width: int, cell_hw: tuple[floa
     rows, columns = (max(2, round(size / cell)) + 1 for size, cell in zip((height, width), cell_hw, strict=True))
     grid = Image.fromarray(rng.standard_normal((rows, columns), dtype=np.float32))
     smooth = np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-    return smooth * np.float32(1.4)
+    return np.asarray(smooth * 1.4, dtype=np.float32)
 
 
 def fractal(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 3) -> Pixels:
     """Noise of several grains, each half the size and weight of the one before."""
     layers = [noise(rng, height, width, (cell / 2**i, cell / 2**i)) / 2**i for i in range(octaves)]
-    return np.sum(layers, axis=0, dtype=np.float32)
+    return np.asarray(np.sum(layers, axis=0), dtype=np.float32)
 
 
 def sky(rng: np.random.Generator, height: int, width: int, horizon: float) -> Pixels:
@@ -54,7 +54,7 @@ def water(rng: np.random.Generator, height: int, width: int, horizon: float) -> 
     near = _nearness(height, horizon)
     waves = noise(rng, height, width, (2.2, 17)) * 0.11 + noise(rng, height, width, (5, 40)) * 0.08
     glints = np.clip(noise(rng, height, width, (1.4, 6)) - 1.9, 0, 1) * 0.5
-    return _shaded(base + (1 - near)[..., None] * np.float32(0.22), waves) + glints[..., None]
+    return np.asarray(_shaded(base + (1 - near)[..., None] * 0.22, waves) + glints[..., None], dtype=np.float32)
 
 
 def sand(rng: np.random.Generator, height: int, width: int, horizon: float) -> Pixels:
@@ -83,7 +83,7 @@ def wall(rng: np.random.Generator, height: int, width: int, horizon: float) -> P
     shades = rng.standard_normal((height // rows + 1, width // columns + 2)).astype(np.float32) * 0.09
     bricks = base * (1 + shades[row, shifted // columns] + noise(rng, height, width, (2, 2)) * 0.04)[..., None]
     mortar = ((y % rows == 0) | (shifted % columns == 0))[..., None]
-    return np.where(mortar, np.float32(0.35) + bricks * np.float32(0.5), bricks).astype(np.float32)
+    return np.asarray(np.where(mortar, 0.35 + bricks * 0.5, bricks), dtype=np.float32)
 
 
 TEXTURES: dict[str, Texture] = {

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ from eomt.modeling import EomtForUniversalSegmentation
 from workbench.sample.classes import CLASSES
 from workbench.sample.scenes import Scene, generate
 
+LOG_EVERY = 50  # steps
 TRAINING_SEED = 1  # the committed validation images are those of seed 0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASS_INDEX = {scene_class.category_id: index for index, scene_class in enumerate(CLASSES)}
@@ -34,7 +36,7 @@ CONFIG = EomtConfig(
 class Recipe:
     """What one training run is made of; progress runs from 0 to 1 over `minutes` of training time."""
 
-    minutes: float = 80.0
+    minutes: float = 90.0
     batch_size: int = 8
     learning_rate: float = 8e-4
     weight_decay: float = 0.05
@@ -44,6 +46,8 @@ class Recipe:
     dense_weight: float = 10.0
     dense_until: float = 0.6  # the share of the training after which the dense loss is gone
     mask_until: float = 0.85  # the share after which no query's attention is masked any more
+    small_until: float = 0.55  # the share that is learned from images of CONFIG's size, which costs half as much
+    final_size: int = 160
 
 
 class SceneStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -134,6 +138,12 @@ def new_model(config: EomtConfig) -> EomtForUniversalSegmentation:
     return model
 
 
+def resized_positions(weight: Tensor, grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Position embeddings (rows * columns, D), or what an optimizer keeps of them, stretched to another grid."""
+    image = weight.T.reshape(1, -1, *grid)  # (1, D, rows, columns)
+    return F.interpolate(image, size=new_grid, mode="bilinear", align_corners=False)[0].flatten(1).T.contiguous()
+
+
 def learning_rate(recipe: Recipe, step: int, progress: float) -> float:
     """Linear warm-up by step, then half a cosine by progress."""
     return recipe.learning_rate * min(1, (step + 1) / recipe.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -158,18 +168,47 @@ class Training:
 
     def __init__(self, recipe: Recipe, config: EomtConfig, out: Path) -> None:
         torch.manual_seed(0)
-        self.recipe, self.out = recipe, out
-        self.model, self.average = new_model(config), new_model(config)
+        self.recipe, self.out, self.step, self.seconds = recipe, out, 0, 0.0
+        self._build(config)
         self.average.load_state_dict(self.model.state_dict())
-        self.dense = DenseHead(config)
-        weights = [*self.model.parameters(), *self.dense.parameters()]
-        self.optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True)
-        self.weights, self.step, self.seconds = weights, 0, 0.0
+
+    def _build(self, config: EomtConfig) -> None:
+        self.model, self.average, self.dense = new_model(config), new_model(config), DenseHead(config)
+        self.weights = [*self.model.parameters(), *self.dense.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.weights, betas=(0.9, 0.98), weight_decay=self.recipe.weight_decay, fused=True
+        )
+
+    def _states(self) -> dict[str, Any]:
+        return {name: getattr(self, name).state_dict() for name in ("model", "average", "dense", "optimizer")}
+
+    def _load(self, states: dict[str, Any]) -> None:
+        for name in ("model", "average", "dense", "optimizer"):
+            getattr(self, name).load_state_dict(states[name])
+
+    @property
+    def size(self) -> int:
+        """Edge of the square input in pixels."""
+        return self.model.config.image_size_hw[0]
 
     @property
     def progress(self) -> float:
         """Share of the training time that has passed."""
         return min(1.0, self.seconds / (self.recipe.minutes * 60))
+
+    def grow(self, size: int) -> None:
+        """Go on with larger images: everything learned stays, the position embeddings are stretched."""
+        states = self._states()
+        old, config = self.model.config, replace(self.model.config, image_size=size)
+        self._build(config)
+        name = "embeddings.position_embeddings.weight"
+        number = [parameter for parameter, _ in self.model.named_parameters()].index(name)
+        moments = states["optimizer"]["state"].get(number, {})
+        kept = [(states["model"], name), (states["average"], name), (moments, "exp_avg"), (moments, "exp_avg_sq")]
+        for holder, key in kept:
+            if key in holder:
+                holder[key] = resized_positions(holder[key], old.grid_size, config.grid_size)
+        self._load(states)
 
     def learn(self, pixels: Tensor, masks: list[Tensor], classes: list[Tensor]) -> dict[str, float]:
         """One step on one batch; returns its losses."""
@@ -197,11 +236,18 @@ class Training:
             "norm": norm.item(), "rate": rate,
         }  # fmt: skip
 
+    def log(self, losses: list[dict[str, float]]) -> None:
+        """Add a line to the log: JSON with step, minutes and the means of what `learn` returned since the last line."""
+        means = {name: sum(entry[name] for entry in losses) / len(losses) for name in losses[0]}
+        line = {"step": self.step, "minutes": self.seconds / 60, "size": self.size, **means}
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps({name: round(value, 6) for name, value in line.items()}) + "\n")
+
     def save(self) -> None:
         """The averaged model in the published layout, and the state to resume from."""
         self.average.save_pretrained(self.out / "checkpoint")
-        content = {name: getattr(self, name).state_dict() for name in ("model", "average", "dense", "optimizer")}
-        torch.save({**content, "step": self.step, "seconds": self.seconds}, self.out / "state.pt.part")
+        content = {"size": self.size, "step": self.step, "seconds": self.seconds, **self._states()}
+        torch.save(content, self.out / "state.pt.part")
         (self.out / "state.pt.part").replace(self.out / "state.pt")
 
     def resume(self) -> None:
@@ -209,34 +255,42 @@ class Training:
         if not (self.out / "state.pt").exists():
             return
         content = torch.load(self.out / "state.pt", weights_only=True)
-        for name in ("model", "average", "dense", "optimizer"):
-            getattr(self, name).load_state_dict(content[name])
+        if content["size"] != self.size:
+            self._build(replace(self.model.config, image_size=content["size"]))
+        self._load(content)
         self.step, self.seconds = content["step"], content["seconds"]
+
+
+def batches(training: Training) -> Iterator[tuple[Tensor, list[Tensor], list[Tensor]]]:
+    """Endless fresh batches for the size that the model has now."""
+    size, batch_size = training.size, training.recipe.batch_size
+    stream = SceneStream(TRAINING_SEED, training.step * batch_size, size)
+    loader = DataLoader(stream, batch_size, num_workers=1, collate_fn=collate, prefetch_factor=8)
+    yield from loader
 
 
 def run(training: Training, save_every: float = 180) -> None:
     """Learn until the time is up; a line of JSON every 50 steps, a checkpoint every `save_every` seconds."""
-    recipe, size = training.recipe, training.model.config.image_size_hw[0]
-    stream = SceneStream(TRAINING_SEED, training.step * recipe.batch_size, size)
-    loader = DataLoader(stream, recipe.batch_size, num_workers=1, collate_fn=collate, prefetch_factor=8)
-    saved = time.monotonic()
-    sums: dict[str, float] = {}
-    before = time.monotonic()
-    for batch in loader:
-        for name, value in training.learn(*batch).items():
-            sums[name] = sums.get(name, 0) + value / 50
-        now = time.monotonic()
-        training.seconds, before = training.seconds + now - before, now
-        if training.step % 50 == 0:
-            line = {"step": training.step, "minutes": training.seconds / 60, **sums}
-            with (training.out / "log.jsonl").open("a") as log:
-                log.write(json.dumps({name: round(value, 6) for name, value in line.items()}) + "\n")
-            sums = {}
-        if now - saved > save_every or training.progress >= 1:
-            training.save()
-            saved = now
-        if training.progress >= 1:
-            break
+    recipe = training.recipe
+    before = saved = time.monotonic()
+    recent: list[dict[str, float]] = []
+    while training.progress < 1:
+        if training.size != recipe.final_size and training.progress >= recipe.small_until:
+            training.grow(recipe.final_size)
+        stage_end = recipe.small_until if training.size != recipe.final_size else 1.0
+        for batch in batches(training):
+            recent.append(training.learn(*batch))
+            now = time.monotonic()
+            training.seconds, before = training.seconds + now - before, now
+            if training.step % LOG_EVERY == 0:
+                training.log(recent)
+                recent = []
+            ended = training.progress >= stage_end
+            if ended or now - saved > save_every:
+                training.save()
+                saved = now
+            if ended:
+                break
 
 
 @click.command()
