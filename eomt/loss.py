@@ -8,6 +8,7 @@ Kirillov et al. 2020 (PointRend), section 3.1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,7 +166,7 @@ def match(mask_logits: Tensor, class_logits: Tensor, targets: Targets, config: E
         for image, number in enumerate(targets.counts)
         if number
     ]
-    return _assign(costs, targets.counts, mask_logits.shape[1], device)
+    return _matches(costs, targets.counts, mask_logits.shape[1], device)
 
 
 def _pair_costs(
@@ -188,14 +189,13 @@ def _pair_costs(
     return config.mask_weight * cross_entropy + config.class_weight * of_class + config.dice_weight * dice
 
 
-def _assign(costs: list[Tensor], counts: list[int], queries: int, device: torch.device) -> Matches:
+def _matches(costs: list[Tensor], counts: list[int], queries: int, device: torch.device) -> Matches:
     """Solve the assignment of every image on the host: one transfer there, one back."""
     flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy() if costs else np.empty(0, np.float32)
     image_of, query_of, target_of = [], [], []
     start = first_target = 0
     for image, number in enumerate(counts):
-        cost = flat[start : start + queries * number].reshape(queries, number)
-        rows, columns = linear_sum_assignment(_finite(cost))
+        rows, columns = assign(flat[start : start + queries * number].reshape(queries, number))
         image_of.append(np.full(len(rows), image, np.int64))
         query_of.append(rows)
         target_of.append(columns + first_target)
@@ -205,19 +205,19 @@ def _assign(costs: list[Tensor], counts: list[int], queries: int, device: torch.
     return Matches(image_index, query_index, target_index)
 
 
-def _finite(cost: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Costs (Q, n) in which NaN and infinities cost more than any set of finite pairs could.
+def assign(cost: NDArray[np.floating[Any]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows (ascending) and columns of the cheapest one-to-one assignment of a cost matrix (Q, n): min(Q, n) pairs.
 
-    Not the largest float: that would swallow the other costs in the solver's sums.
+    NaN and infinite costs are taken only where no others are left. They stand for a price just above any set of finite
+    pairs, not for the largest float as in transformers: that swallows the other costs in the solver's sums, and the
+    pairs which it then finds are not the cheapest.
     """
-    cost64 = cost.astype(np.float64)
-    valid = np.isfinite(cost64)
-    if valid.all():
-        return cost64
-    finite = cost64[valid]
-    spread = float(np.ptp(finite)) if finite.size else 0.0
-    worst = (float(finite.max()) if finite.size else 0.0) + (spread + 1) * min(cost.shape)
-    return np.where(valid, cost64, worst)
+    price = cost.astype(np.float64)
+    valid = np.isfinite(price)
+    finite = price[valid] if valid.any() else np.zeros(1)
+    price[~valid] = finite.max() + (np.ptp(finite) + 1) * min(price.shape)
+    rows, columns = linear_sum_assignment(price)
+    return rows, columns
 
 
 def _join_targets(mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor]) -> Targets:
