@@ -240,7 +240,7 @@ def test_the_weight_of_no_object_may_be_missing(saved: Path) -> None:
 
 
 def test_missing_mask_probabilities_are_ones_and_said_so(saved: Path) -> None:
-    rewrite(saved, **{"attn_mask_probs": None})
+    rewrite(saved, attn_mask_probs=None)
     with pytest.warns(CheckpointWarning, match="attn_mask_probs is missing and taken as ones") as warned:
         loaded = EomtForUniversalSegmentation.from_pretrained(saved)
     assert warned[0].filename == __file__

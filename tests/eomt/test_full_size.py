@@ -1,4 +1,4 @@
-"""The published sizes: names and shapes of every weight, and one full EoMT-L both ways between ours and transformers."""
+"""The published sizes: names and shapes of every weight, and one full EoMT-L both ways with transformers."""
 
 from pathlib import Path
 from typing import Any

@@ -122,5 +122,5 @@ def test_offline_with_a_configuration_but_no_weights_says_so(requests: list[str]
 
 
 def test_without_network_and_cache_the_remedy_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="not in the local cache.*give a local folder"):
+    with pytest.raises(CheckpointError, match=r"not in the local cache.*give a local folder"):
         EomtConfig.from_pretrained("someone/tiny-eomt", cache_dir=tmp_path / "cache", local_files_only=True)

@@ -1,4 +1,4 @@
-"""The original repository's file layout (tue-mps/eomt, backbone by timm), written from published weights, one `if` a rule."""
+"""The original repository's file layout (tue-mps/eomt, backbone by timm), made from published weights, rule by rule."""
 
 import torch
 from torch import Tensor
