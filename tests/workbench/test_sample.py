@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -16,8 +17,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from workbench.catalog import built_in_folder
+from workbench.catalog import built_in_folder, read
 from workbench.cli.sample import sample
+from workbench.formats import open_dataset
 from workbench.sample.classes import BY_ID, CLASSES
 from workbench.sample.scenes import Scene, generate
 from workbench.sample.writing import segment_colors, semantic_map, write_dataset
@@ -187,6 +189,17 @@ def test_the_bundled_set_is_complete_and_has_crowds() -> None:
     assert stems == sorted(path.stem for path in (BUNDLED / "images").iterdir())
     assert stems == sorted(path.stem for path in (BUNDLED / "annotations/semantic_val").iterdir())
     assert any(info["iscrowd"] for annotation in truth["annotations"] for info in annotation["segments_info"])
+
+
+def test_both_definitions_of_the_bundled_set_give_the_same_pixels_to_the_same_classes() -> None:
+    tables = []
+    for name in ("scenes_val", "scenes_semantic_val"):
+        dataset = open_dataset(read(built_in_folder() / f"{name}.toml"))
+        rows = pa.concat_tables(segments for segments, _ in dataset.ground_truth("semantic"))
+        image_ids = [int(image_id) for image_id in rows["image_id"].to_pylist()]
+        tables.append(sorted(zip(image_ids, rows["category_id"].to_pylist(), rows["area"].to_pylist(), strict=True)))
+    assert tables[0] == tables[1]
+    assert len({image_id for image_id, _, _ in tables[0]}) == BUNDLED_COUNT
 
 
 def test_sample_make_writes_the_same_files_as_the_library(tmp_path: Path, written: Path) -> None:
