@@ -42,6 +42,7 @@ class Segments:
     """-1 where the table has null."""
     counts: pa.LargeBinaryArray
     """COCO compressed RLE, checked by whoever read the table (`segments.read_parquet`)."""
+    image_id: pa.StringArray
 
     def __len__(self) -> int:
         return len(self.image)
@@ -57,9 +58,12 @@ class Segments:
             if rows.all():
                 return self
             rows = np.flatnonzero(rows)
-        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "counts"}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return Segments(
-            **{name: column[rows] for name, column in columns.items()}, counts=self.counts.take(pa.array(rows))
+            **{
+                name: column[rows] if isinstance(column, np.ndarray) else column.take(pa.array(rows))
+                for name, column in columns.items()
+            }
         )
 
     def rles(self) -> list[dict[str, object]]:
@@ -101,6 +105,7 @@ def segments_of(table: pa.Table, image_ids: Sequence[str], first: int = 0) -> Se
         width=table["width"].to_numpy()[order],
         source_id=pc.fill_null(table["source_id"], -1).to_numpy()[order],
         counts=_one_chunk(table["counts"].cast(pa.large_binary())).take(pa.array(order)),
+        image_id=_one_chunk(table["image_id"]).take(pa.array(order)),
     )
 
 

@@ -1,0 +1,133 @@
+"""`workbench evaluate`: a run's metrics as tables or as JSON."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from workbench.evaluation.evaluation import Progress
+
+_WIDTH = 110  # columns where stdout is no terminal
+_COLUMNS = {
+    "panoptic": ("pq", "sq", "rq", "tp", "fp", "fn"),
+    "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "gt"),
+    "semantic": ("iou", "acc", "gt_pixels"),
+}
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--dataset", help="Name of a dataset, or path of its definition.  [default: the one of the run]")
+@click.option("--per-category", is_flag=True, help="A table of every category too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the content of metrics.json instead: fractions, and null.")
+def evaluate(run: Path | None, dataset: str | None, per_category: bool, as_json: bool) -> None:
+    """Score the run folder RUN (the newest below runs/ by default) against its dataset's ground truth.
+
+    Measures what the run's task and the ground truth allow: PQ as panopticapi, AP as pycocotools, mIoU as ADE20K's
+    benchmark. Tables show percent. Keeps metrics.json, per_category.parquet and matches.parquet in the run folder.
+
+    \b
+    workbench evaluate
+    workbench evaluate runs/mine --per-category
+    workbench evaluate runs/mine --json
+    """
+    from workbench.evaluation.evaluation import evaluate as score
+
+    with _progress() as progress:
+        evaluation = score(run, dataset, progress)
+    for note in evaluation.notes:
+        click.echo(f"Note: {note}.", err=True)
+    if as_json:
+        click.echo(json.dumps(evaluation.metrics, indent=2, ensure_ascii=False))
+        return
+    _print_tables(evaluation.metrics, per_category)
+    click.echo(f"Kept in {evaluation.run.path}: metrics.json, per_category.parquet, matches.parquet", err=True)
+
+
+def _print_tables(metrics: Mapping[str, Any], per_category: bool) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    for table in _headline(metrics):
+        console.print(table)
+    if per_category:
+        for title, task, numbers in _category_parts(metrics):
+            console.print(_category_table(title, _COLUMNS[task], numbers))
+
+
+def _headline(metrics: Mapping[str, Any]) -> Iterator["Table"]:
+    if metrics["panoptic"]:
+        rows = [(name, metrics["panoptic"][name]) for name in ("all", "things", "stuff")]
+        yield _table("Panoptic quality", ("pq", "sq", "rq", "n"), rows)
+    if metrics["instance"]:
+        rows = [(name, part) for name, part in metrics["instance"].items() if part]
+        names = [name for name in rows[0][1] if name != "per_category"]
+        yield _table("Average precision and recall", names, rows)
+    if metrics["semantic"]:
+        part = metrics["semantic"]
+        yield _table("Semantic segmentation", ("miou", "aacc", "macc", "n"), [("in ground truth or predicted", part)])
+
+
+def _table(title: str, columns: "tuple[str, ...] | list[str]", rows: list[tuple[str, dict[str, Any]]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in columns:
+        table.add_column(_HEADINGS.get(column, column), justify="right")
+    for name, numbers in rows:
+        table.add_row(name, *(_shown(numbers[column]) for column in columns))
+    return table
+
+
+_HEADINGS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "n": "classes", "miou": "mIoU", "aacc": "aAcc", "macc": "mAcc"}
+
+
+def _category_parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(title, task, numbers by category) of each table."""
+    if metrics["panoptic"]:
+        yield "Panoptic quality by category", "panoptic", metrics["panoptic"]["per_category"]
+    for geometry, part in (metrics["instance"] or {}).items():
+        if part:
+            yield f"Average precision by category ({geometry})", "instance", part["per_category"]
+    if metrics["semantic"]:
+        yield "IoU by category", "semantic", metrics["semantic"]["per_category"]
+
+
+def _category_table(title: str, columns: tuple[str, ...], numbers: dict[str, Any]) -> "Table":
+    rows = [
+        (f"{category_id} {row['name']}", row) for category_id, row in numbers.items() if row[columns[0]] is not None
+    ]
+    return _table(f"{title} ({len(rows)} of {len(numbers)} occur)", columns, rows)
+
+
+def _shown(value: float | None) -> str:
+    """Fractions in percent, counts as they are, a dash for what does not exist."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    """A bar on stderr where that is a terminal, else nothing."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show

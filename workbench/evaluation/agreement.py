@@ -1,0 +1,131 @@
+"""Whether a run and a ground truth belong together: which images are scored, and what makes scoring them senseless."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from workbench.errors import EvaluationError
+from workbench.evaluation.columns import Segments
+from workbench.evaluation.overlaps import find_overlap
+from workbench.formats.base import Category
+from workbench.runs import Run
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class ScoredImages:
+    """The images that one ground truth and the run are compared on."""
+
+    ids: tuple[str, ...]
+    """In the order of the ground truth's shards."""
+    failed: int
+    """How many of them the run could not read: they count as images without predictions."""
+    missing: int
+    """How many of them the run lacks: so do they."""
+    notes: tuple[str, ...]
+    """What the reader of the numbers must know."""
+
+
+def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset_ids: Collection[str]) -> ScoredImages:
+    """Every image of the ground truth, or of a run made with a limit its own images alone.
+
+    Raises EvaluationError for images that the dataset does not have, and where nothing is left to score.
+    """
+    in_run = dict(zip(run_images["image_id"].to_pylist(), run_images["status"].to_pylist(), strict=True))
+    strangers = [image_id for image_id in in_run if image_id not in dataset_ids]
+    if strangers:
+        raise EvaluationError(
+            f"{run.path}: {len(strangers)} of its {len(in_run)} images are not in the dataset ({_some(strangers)}). "
+            "Name the dataset that the run was made with: --dataset."
+        )
+    ids = gt_images["image_id"].to_pylist()
+    limit = run.manifest.get("identity", {}).get("limit")
+    scored = ids if limit is None else [image_id for image_id in ids if image_id in in_run]
+    if not scored:
+        raise EvaluationError(
+            f"{run.path}: none of its {len(in_run)} images has ground truth. Check the dataset's annotation files."
+        )
+    missing = [image_id for image_id in scored if image_id not in in_run]
+    failed = [image_id for image_id in scored if in_run.get(image_id) == "failed"]
+    unlabelled = [image_id for image_id in in_run if image_id not in set(ids)]
+    notes = []
+    if limit is not None:
+        notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with --limit {limit}")
+    if missing:
+        finish = "" if run.complete else " (the run is incomplete: the command that made it goes on with it)"
+        notes.append(
+            f"{len(missing)} of {len(scored)} images are not in the run and count as images without predictions: "
+            f"{_some(missing)}{finish}"
+        )
+    if failed:
+        notes.append(
+            f"{len(failed)} of {len(scored)} images failed in the run and count as images without predictions: "
+            f"{_some(failed)}"
+        )
+    if unlabelled:
+        notes.append(f"{len(unlabelled)} images of the run have no ground truth and are left out: {_some(unlabelled)}")
+    return ScoredImages(tuple(scored), len(failed), len(missing), tuple(notes))
+
+
+def check_categories(run: Run, categories: Sequence[Category], pred: Segments) -> None:
+    """Raise EvaluationError for a predicted category that the dataset lacks."""
+    known = np.array([category.category_id for category in categories])
+    strange = np.flatnonzero(~np.isin(pred.category_id, known))
+    if not len(strange):
+        return
+    row = int(strange[0])
+    category_id = int(pred.category_id[row])
+    name = next((category.name for category in run.categories if category.category_id == category_id), "unnamed")
+    raise EvaluationError(
+        f"{run.path}: segment {pred.segment_id[row]} of image {pred.image_id[row]} has the category "
+        f"{category_id} ({name}), which the dataset does not have (it has {len(known)}: {known[0]} to {known[-1]}). "
+        "Score the run against the dataset that it was made for: --dataset."
+    )
+
+
+def category_note(run: Run, categories: Sequence[Category]) -> str | None:
+    """A sentence where a category id is called otherwise in the run than in the dataset."""
+    names = {category.category_id: category.name for category in categories}
+    different = [
+        f"{category.category_id} is {category.name!r} in the run and {names[category.category_id]!r} in the dataset"
+        for category in run.categories
+        if names.get(category.category_id, category.name) != category.name
+    ]
+    if not different:
+        return None
+    return f"{len(different)} categories are matched by id although their names differ: {_some(different)}"
+
+
+def check_sizes(gt: Segments, pred: Segments) -> None:
+    """Raise EvaluationError where an image's segments do not all have one size."""
+    image, image_id = np.concatenate([gt.image, pred.image]), pa.concat_arrays([gt.image_id, pred.image_id])
+    height, width = np.concatenate([gt.height, pred.height]), np.concatenate([gt.width, pred.width])
+    order = np.argsort(image, kind="stable")
+    image, height, width = image[order], height[order], width[order]
+    other = (height[1:] != height[:-1]) | (width[1:] != width[:-1])
+    wrong = np.flatnonzero((image[1:] == image[:-1]) & other)
+    if len(wrong):
+        at = int(wrong[0])
+        raise EvaluationError(
+            f"image {image_id[int(order[at])]}: its segments have {height[at]} x {width[at]} pixels (height x width) "
+            f"and {height[at + 1]} x {width[at + 1]}. Predict on the images as they are annotated."
+        )
+
+
+def check_disjoint(pred: Segments) -> None:
+    """Raise EvaluationError where predicted segments of an image overlap, as those of a map cannot."""
+    pair = find_overlap(pred)
+    if pair is not None:
+        first, second = (int(pred.segment_id[row]) for row in pair)
+        raise EvaluationError(
+            f"image {pred.image_id[pair[0]]}: predicted segments {first} and {second} overlap, so this is no panoptic "
+            "or semantic map. Score overlapping instances as an instance run."
+        )
+
+
+def _some(values: Sequence[str]) -> str:
+    shown = ", ".join(values[:_EXAMPLES])
+    return shown if len(values) <= _EXAMPLES else f"{shown}, ..."

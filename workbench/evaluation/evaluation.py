@@ -1,0 +1,175 @@
+"""`evaluate`: a run against its dataset's ground truth, by every metric that both allow, kept in the run's folder."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from workbench import catalog, ground_truth, runs
+from workbench.errors import EvaluationError
+from workbench.evaluation import agreement, keeping, passes
+from workbench.evaluation.agreement import ScoredImages
+from workbench.evaluation.average_precision import InstanceResult
+from workbench.evaluation.instance import GEOMETRIES, Geometry
+from workbench.evaluation.metrics import metrics_json, per_category_table
+from workbench.evaluation.panoptic import PanopticResult
+from workbench.evaluation.passes import Comparison, Keep
+from workbench.evaluation.semantic import SemanticResult
+from workbench.formats import open_dataset
+from workbench.formats.base import Dataset, Task
+from workbench.formats.tasks import annotation_kinds
+from workbench.runs import Run
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is under way, images done, images in all)."""
+
+_GROUND_TRUTH_FOR: Mapping[Task, tuple[Task, ...]] = {
+    "panoptic": ("panoptic", "instance", "semantic"),
+    "instance": ("instance",),
+    "semantic": ("semantic",),
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured; None for what the run's task or the ground truth does not allow."""
+
+    panoptic: PanopticResult | None = None
+    instance: Mapping[Geometry, InstanceResult] | None = None
+    semantic: SemanticResult | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run scores."""
+
+    run: Run
+    scores: Scores = field(repr=False)
+    """Raw counts and curves."""
+    metrics: Mapping[str, Any] = field(repr=False)
+    """The content of `metrics.json`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the numbers must know: images left out, missing or failed."""
+        return tuple(self.metrics["notes"])
+
+
+def evaluate(
+    run: Run | str | os.PathLike[str] | None = None,
+    dataset: Dataset | str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a run (None: the newest) and keep metrics.json, per_category.parquet and matches.parquet in its folder.
+
+    A panoptic run gives PQ, mIoU of its segments merged by category, and AP of its things; an instance run AP; a
+    semantic run mIoU. `dataset` (a name, the path of a definition, or a dataset) stands in for the one that the run was
+    made with. Earlier results are replaced.
+
+    Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
+    them cannot be used.
+    """
+    opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
+    truth = _open_dataset(opened, dataset)
+    wanted = ground_truths(opened, truth)
+    with runs.lock(opened.path):
+        with keeping.match_file(opened.path) as keep:
+            scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None))
+            scores = scoring.run_passes(wanted)
+        metrics = metrics_json(scores.panoptic, scores.instance, scores.semantic, truth.categories)
+        metrics["images"] = {task: _counts(images) for task, images in scoring.images.items()}
+        metrics["notes"] = list(dict.fromkeys([*_notes(opened, truth, dataset), *scoring.notes]))
+        metrics["provenance"] = keeping.provenance(opened, truth)
+        keeping.write_results(opened.path, metrics, per_category_table(metrics))
+    return Evaluation(opened, scores, metrics)
+
+
+def ground_truths(run: Run, dataset: Dataset) -> tuple[Task, ...]:
+    """The kinds of ground truth to score a run against. Raises EvaluationError where there is none."""
+    wanted = [task for task in _GROUND_TRUTH_FOR[run.task] if task in dataset.tasks]
+    if not wanted:
+        raise EvaluationError(
+            f"{run.path}: a {run.task} run needs {' or '.join(_GROUND_TRUTH_FOR[run.task])} ground truth, but dataset "
+            f"{dataset.definition.name} has {' and '.join(dataset.tasks) or 'none'}. Name its annotations in "
+            f"{dataset.definition.source}, or another dataset with --dataset."
+        )
+    if "panoptic" in wanted and "semantic" not in annotation_kinds(dataset.definition):
+        wanted = [task for task in wanted if task != "semantic"]  # falls out of the panoptic pass
+    return tuple(wanted)
+
+
+class _Scoring:
+    """The passes of one evaluation, and what they find out about the images."""
+
+    def __init__(self, run: Run, dataset: Dataset, keep: Keep, progress: Progress) -> None:
+        self.run, self.dataset, self.keep, self.progress = run, dataset, keep, progress
+        self.images: dict[Task, ScoredImages] = {}
+        self.notes: list[str] = []
+
+    def run_passes(self, wanted: tuple[Task, ...]) -> Scores:
+        """Walk through each ground truth once."""
+        found: dict[str, Any] = {}
+        if "panoptic" in wanted:
+            found["panoptic"], found["semantic"] = passes.score_panoptic(self._comparison("panoptic"), self.keep)
+        if "instance" in wanted:
+            found["instance"] = self._score_instances()
+        if "semantic" in wanted:
+            keep = self.keep if self.run.task == "semantic" else None
+            found["semantic"] = passes.score_semantic(self._comparison("semantic"), keep)
+        return Scores(**found)
+
+    def _score_instances(self) -> dict[Geometry, InstanceResult]:
+        kinds = self.run.manifest.get("iou_types", GEOMETRIES)
+        geometries = [geometry for geometry in GEOMETRIES if geometry in kinds]
+        if "segm" not in geometries:
+            self.notes.append("the run has boxes without masks, so there is no AP of masks")
+        return passes.score_instances(
+            self._comparison("instance"), self.keep, geometries, things_only=self.run.task == "panoptic"
+        )
+
+    def _comparison(self, task: Task) -> Comparison:
+        store = ground_truth.load(
+            self.dataset, task, lambda done, total: self.progress(f"Converting {task} ground truth", done, total)
+        )
+        gt_images = store.images()
+        known = {record.image_id for record in self.dataset.images()}
+        images = agreement.images_to_score(self.run, self.run.images(), gt_images, known)
+        self.images[task] = images
+        self.notes.extend(images.notes)
+        position = dict(zip(gt_images["image_id"].to_pylist(), gt_images["ordinal"].to_pylist(), strict=True))
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.progress(f"Scoring against {task} ground truth", done, len(images.ids))
+
+        return Comparison(
+            run=self.run,
+            ground_truth=store,
+            categories=self.dataset.categories,
+            image_ids=images.ids,
+            file_order=np.array([position[image_id] for image_id in images.ids], dtype=np.int64),
+            progress=advance,
+        )
+
+
+def _open_dataset(run: Run, dataset: Dataset | str | None) -> Dataset:
+    if isinstance(dataset, Dataset):
+        return dataset
+    return open_dataset(run.dataset if dataset is None else catalog.find(dataset))
+
+
+def _notes(run: Run, truth: Dataset, dataset: Dataset | str | None) -> list[str]:
+    notes = []
+    identity = run.manifest.get("identity", {})
+    if dataset is None and truth.fingerprint() not in identity.values():
+        notes.append(f"the annotations or images of {truth.definition.name} have changed since the run was made")
+    renamed = agreement.category_note(run, truth.categories)
+    return notes if renamed is None else [*notes, renamed]
+
+
+def _counts(images: ScoredImages) -> dict[str, int]:
+    return {"scored": len(images.ids), "failed": images.failed, "missing": images.missing}

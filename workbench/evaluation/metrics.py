@@ -1,0 +1,132 @@
+"""Results as the documented JSON object, and as a tidy table of every category's numbers.
+
+Values are fractions; None (null) stands where a value does not exist, never -1 or NaN.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from math import isnan
+from typing import Any
+
+import pyarrow as pa
+
+from workbench.evaluation.average_precision import InstanceResult
+from workbench.evaluation.instance import Geometry
+from workbench.evaluation.panoptic import PanopticResult
+from workbench.evaluation.semantic import SemanticResult
+from workbench.formats.base import Category
+
+Json = dict[str, Any]
+
+PER_CATEGORY_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("geometry", pa.string()),  # "segm" or "bbox" for instances
+        pa.field("category_id", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("isthing", pa.bool_(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),  # a fraction or a count
+    ]
+)
+
+
+def metrics_json(
+    panoptic: PanopticResult | None,
+    instance: Mapping[Geometry, InstanceResult] | None,
+    semantic: SemanticResult | None,
+    categories: Sequence[Category],
+) -> Json:
+    """The object under the documented keys `panoptic`, `instance` and `semantic`, null for what was not scored."""
+    return {
+        "panoptic": None if panoptic is None else panoptic_json(panoptic, categories),
+        "instance": None if instance is None else instance_json(instance, categories),
+        "semantic": None if semantic is None else semantic_json(semantic, categories),
+    }
+
+
+def panoptic_json(result: PanopticResult, categories: Sequence[Category]) -> Json:
+    """`all`, `things`, `stuff` and `per_category` of PQ; classes that never occur have null."""
+    pq, sq, rq = result.qualities()
+    columns = {
+        "pq": pq,
+        "sq": sq,
+        "rq": rq,
+        "tp": result.tp,
+        "fp": result.fp,
+        "fn": result.fn,
+        "iou_sum": result.iou_sum,
+    }
+    return {
+        "all": asdict(result.mean()),
+        "things": asdict(result.mean(isthing=True)),
+        "stuff": asdict(result.mean(isthing=False)),
+        "per_category": _per_category(categories, columns),
+    }
+
+
+def instance_json(results: Mapping[Geometry, InstanceResult], categories: Sequence[Category]) -> Json:
+    """COCO's 12 numbers under `segm` and `bbox` (null for one that cannot be scored), each with `per_category`."""
+    scored: Json = {"segm": None, "bbox": None}
+    for geometry, result in results.items():
+        summaries = [result.summary(k) for k in range(len(categories))]
+        columns: dict[str, Iterable[Any]] = {name: [each[name] for each in summaries] for name in result.summary()}
+        columns["gt"] = result.gt[:, 0]
+        scored[geometry] = {**result.summary(), "per_category": _per_category(categories, columns)}
+    return scored
+
+
+def semantic_json(result: SemanticResult, categories: Sequence[Category]) -> Json:
+    """mIoU and accuracies. `miou` runs over the `n` classes in ground truth or predictions; other means beside it."""
+    columns = {
+        "iou": result.iou,
+        "acc": result.accuracy,
+        "intersection": result.intersection,
+        "union": result.union,
+        "gt_pixels": result.gt_pixels,
+    }
+    return {
+        "miou": result.miou,
+        "aacc": result.aacc,
+        "macc": result.macc,
+        "n": int((result.union > 0).sum()),
+        "miou_all_classes": result.miou_all_classes,
+        "n_all_classes": len(result.category_ids),
+        "miou_in_gt": result.miou_in_gt,
+        "n_in_gt": int((result.gt_pixels > 0).sum()),
+        "per_category": _per_category(categories, columns),
+    }
+
+
+def per_category_table(metrics: Mapping[str, Any]) -> pa.Table:
+    """Every category's numbers as one row each, from the three objects above under their task's name."""
+    rows: list[tuple[Any, ...]] = []
+    for task in ("panoptic", "instance", "semantic"):
+        scored = metrics[task]
+        for geometry, part in scored.items() if task == "instance" and scored else ((None, scored),):
+            for category_id, numbers in (part or {"per_category": {}})["per_category"].items():
+                about = (int(category_id), numbers["name"], numbers["isthing"])
+                values = [(metric, value) for metric, value in numbers.items() if metric not in ("name", "isthing")]
+                rows.extend((task, geometry, *about, metric, value) for metric, value in values)
+    columns = zip(*rows, strict=True) if rows else [()] * len(PER_CATEGORY_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, PER_CATEGORY_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=PER_CATEGORY_SCHEMA)
+
+
+def _per_category(categories: Sequence[Category], columns: Mapping[str, Iterable[Any]]) -> dict[str, Json]:
+    """Category id -> name, isthing and its value of each column."""
+    rows = zip(*(map(_plain, column) for column in columns.values()), strict=True)
+    return {
+        str(category.category_id): {
+            "name": category.name,
+            "isthing": category.isthing,
+            **dict(zip(columns, row, strict=True)),
+        }
+        for category, row in zip(categories, rows, strict=True)
+    }
+
+
+def _plain(value: Any) -> int | float | None:
+    """A number of JSON's kind; None for NaN."""
+    number: int | float | None = value.item() if hasattr(value, "item") else value
+    return None if isinstance(number, float) and isnan(number) else number
