@@ -13,18 +13,16 @@ from eomt.configuration import EomtConfig
 from eomt.image_processing import EomtImageProcessorPil
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench.sample.publish import publish
+from workbench.sample.samples import CLASS_INDEX, collate, sample
 from workbench.sample.scenes import Scene, generate
 from workbench.sample.train import (
-    CLASS_INDEX,
     CONFIG,
     Recipe,
     Training,
-    collate,
     learning_rate,
     mask_probs,
     resized_positions,
     run,
-    sample,
 )
 
 TINY = replace(
