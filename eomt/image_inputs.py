@@ -42,15 +42,17 @@ def rgb_tensor(image: ImageLike, data_format: str | None = None, where: str = "i
 
     `data_format` ("channels_first" or "channels_last") says where an array's channels are; None looks for an axis of
     length 1, 3 or 4, the first axis before the last. `where` names the image in errors. Raises ImageInputError.
+
+    The result is a view where it can be, and keeps the memory order: both resamplers are fastest on (h, w, 3).
     """
     if isinstance(image, str | Path):
         image = _open(image)
     if isinstance(image, Image.Image):
-        return torch.from_numpy(_rgb_array(image, where)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(_rgb_array(image, where)).permute(2, 0, 1)
     pixels = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
     if not isinstance(pixels, Tensor):
         raise ImageInputError(f"{where} is a {type(image).__name__}: pass a PIL image, an array, a tensor or a path.")
-    return _three_channels(_channels_first(pixels, data_format, where)).contiguous()
+    return _three_channels(_channels_first(pixels, data_format, where))
 
 
 def label_array(label_map: ImageLike, where: str = "segmentation map") -> NDArray[np.int64]:

@@ -228,7 +228,8 @@ def _per_channel(value: float | Sequence[float], like: Tensor) -> Tensor:
 
 
 def _shifted(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    return images.to(torch.float32, copy=True).sub_(mean).div_(std)
+    floats = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return floats.sub_(mean).div_(std)
 
 
 def _check_pairs(images: list[Tensor], maps: list[NDArray[np.int64]], instance_classes: InstanceClasses | None) -> None:
