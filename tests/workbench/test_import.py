@@ -344,7 +344,7 @@ def test_panoptic_score_and_isthing_are_kept_where_the_file_has_them(tmp_path: P
 
 def test_an_image_without_annotation_has_no_rows_and_is_told(tmp_path: Path) -> None:
     source, _ = panoptic_source(tmp_path)
-    assert source.notes == ("1 of the dataset's images have no annotation and get no segments: 2",)
+    assert source.notes == ("no annotation for 1 of 2 images, which get no segments: 2",)
 
 
 BROKEN_PANOPTIC: dict[str, tuple[dict[str, Any], str]] = {

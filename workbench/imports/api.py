@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from workbench import runs
+from workbench import catalog, runs
 from workbench.errors import OptionError, TransferError, WorkbenchError, did_you_mean
+from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, ImageRecord
-from workbench.formats.opening import open_dataset
 from workbench.imports.base import PredictionSource
 from workbench.imports.coco_panoptic import CocoPanoptic
 from workbench.imports.coco_results import CocoResults
@@ -47,7 +47,7 @@ def import_predictions(
     Raises TransferError for files that break their format or do not fit the dataset (no run is left behind then),
     RunError where `out` holds anything else, and OptionError for a format that does not exist.
     """
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(os.fspath(dataset))
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(catalog.find(os.fspath(dataset)))
     path = Path(source)
     predictions = _open_source(path, opened, format, None if png is None else Path(png))
     manifest = _manifest(predictions, path, opened, format)

@@ -3,7 +3,7 @@
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,12 +97,13 @@ def finite_score(value: Any) -> float:
     return float(value)
 
 
-def missing_note(missing: Sequence[str], what: str) -> tuple[str, ...]:
-    """One sentence on the images that have no predictions; nothing where there are none."""
+def missing_note(records: Sequence[ImageRecord], having: Container[str], what: str) -> tuple[str, ...]:
+    """One sentence on the images whose id is not in `having`; nothing where there are none."""
+    missing = [record.image_id for record in records if record.image_id not in having]
     if not missing:
         return ()
     listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-    return (f"{len(missing)} of the dataset's images have no {what} and get no segments: {listed}",)
+    return (f"no {what} for {len(missing)} of {len(records)} images, which get no segments: {listed}",)
 
 
 def check_size(path: Path, shape: tuple[int, ...], record: ImageRecord, size_hw: tuple[int, int] | None) -> None:

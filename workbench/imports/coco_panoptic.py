@@ -62,8 +62,7 @@ class CocoPanoptic(PredictionSource):
         records = dataset.images()
         self._annotations = self._read({record.image_id for record in records})
         self._in_order = [record.image_id for record in records if record.image_id in self._annotations]
-        missing = [record.image_id for record in records if record.image_id not in self._annotations]
-        self.notes = missing_note(missing, "annotation")
+        self.notes = missing_note(records, self._annotations, "annotation")
 
     def files(self) -> Sequence[Path]:
         """The JSON file and each image's PNG."""

@@ -89,9 +89,8 @@ class CocoResults(PredictionSource):
         records = dataset.images()
         self._position = {record.image_id: position for position, record in enumerate(records)}
         self._index = self._read_index()
-        has_records = np.diff(self._index.bounds) > 0
-        missing = [record.image_id for record, has in zip(records, has_records, strict=True) if not has]
-        self.notes = missing_note(missing, "record")
+        found = {records[position].image_id for position in np.flatnonzero(np.diff(self._index.bounds))}
+        self.notes = missing_note(records, found, "record")
 
     def files(self) -> Sequence[Path]:
         """The JSON file."""

@@ -34,7 +34,7 @@ class IndexPng(PredictionSource):
         self._isthing = {category.category_id: category.isthing for category in dataset.categories}
         records = dataset.images()
         self._maps = _matched(folder, records, dataset)
-        self.notes = missing_note([r.image_id for r in records if r.image_id not in self._maps], "label map")
+        self.notes = missing_note(records, self._maps, "label map")
 
     def files(self) -> Sequence[Path]:
         """The label maps, in the order of the images."""
