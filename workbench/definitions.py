@@ -27,6 +27,7 @@ class Archive:
     size: int | None = None  # bytes
     members: tuple[str, ...] = ()  # unpack only names that start with one of these; empty: all
     nested: tuple[str, ...] = ()  # archives inside it, unpacked in turn into the folder in which they lie
+    strip: str = ""  # what the names in it begin with and the unpacked files do not
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,15 @@ A conversion is written beside its place and renamed into it when complete, so a
 processes that want the same one wait for each other.
 """
 
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from workbench.cache import cache_folder
 from workbench.errors import DatasetError
 from workbench.formats.base import Dataset, Task
+from workbench.locks import exclusive
 from workbench.segments import SCHEMA_VERSION
 from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
 
@@ -44,7 +43,7 @@ def load(dataset: Dataset, task: Task, progress: Progress | None = None) -> Segm
     if not (folder / COMPLETE).exists():
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with _lock(root / f"{folder.name}.lock"):
+            with exclusive(root / f"{folder.name}.lock"):
                 if not (folder / COMPLETE).exists():
                     _convert(dataset, task, folder, progress)
         except OSError as error:
@@ -72,11 +71,3 @@ def _convert(dataset: Dataset, task: Task, folder: Path, progress: Progress | No
     sync_folder(partial)
     partial.rename(folder)
     sync_folder(folder.parent)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for a process that holds it. When that one ends, however it does, the system lets go."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
