@@ -11,7 +11,7 @@ from workbench.definitions import Archive, DatasetDefinition
 from workbench.digests import text_digest
 from workbench.formats.tasks import is_present
 from workbench.locks import exclusive
-from workbench.transfer import DownloadError, fetch
+from workbench.fetching import DownloadError, fetch
 from workbench.unpacking import unpack
 
 DOWNLOADS = ".downloads"
