@@ -98,6 +98,14 @@ def check_rle(table: pa.Table, origin: str) -> rle.Runs:
         rle.check(runs, size)
     except rle.RleError as error:
         raise SegmentTableError(f"{origin}: {error}. Write the file again, or leave the row out.") from error
+    areas = runs.areas()
+    wrong = np.flatnonzero(areas != table["area"].to_numpy())
+    if len(wrong):
+        row = int(wrong[0])
+        raise SegmentTableError(
+            f"{origin}: row {row}: area is {table['area'][row].as_py()}, its mask has {areas[row]} pixels. "
+            "Write the file again."
+        )
     return runs
 
 
@@ -116,7 +124,12 @@ def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     for field in schema:
         values = columns.get(field.name)
         try:
-            arrays.append(pa.nulls(rows, field.type) if values is None else _array(values, field.type))
+            array = pa.nulls(rows, field.type) if values is None else _array(values, field.type)
+            if array.null_count and not field.nullable:
+                raise SegmentTableError(
+                    f"column {field.name}: it has {array.null_count} empty cells; each row needs one."
+                )
+            arrays.append(array)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SegmentTableError(f"column {field.name}: {error}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -130,6 +143,8 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         flat = np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
         return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
+    if pa.types.is_integer(kind):
+        return pa.array(values).cast(kind)  # a cast refuses fractions, which an array made of them would cut off
     return pa.array(values, type=kind)
 
 
