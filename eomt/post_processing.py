@@ -175,12 +175,12 @@ def _contest_pixels(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_thre
     for part in frame.chunks(count):
         probabilities = frame.upsample(mask_logits[part]).sigmoid_()
         inside = probabilities >= mask_threshold
-        mask_areas.append(inside.sum((1, 2)))
-        first = probabilities.mul_(scores[part, None, None]).argmax(0, keepdim=True)
-        value, own = probabilities.gather(0, first)[0], inside.gather(0, first)[0]
+        mask_areas.append(inside.flatten(1).sum(1))
+        value, first = probabilities.mul_(scores[part, None, None]).max(0)  # the first of equals
+        own = inside.gather(0, first[None])[0]
         better = value > best  # strictly: an earlier chunk keeps a tie
         best = torch.where(better, value, best)
-        winner = torch.where(better, first[0] + part.start, winner)
+        winner = torch.where(better, first + part.start, winner)
         owned = torch.where(better, own, owned)
     won = _count(winner.flatten(), max(count, 1))[:count]
     # Pixels that the winner does not own are counted in one bin past the end.
@@ -223,8 +223,8 @@ def _paint_instances(
         valid = (areas > 0) & (scores.double() >= threshold)
         all_scores.append(torch.where(valid, scores, -1.0))
         order = torch.arange(part.start, part.stop, dtype=torch.int32, device=mask_logits.device)
-        painted = torch.where(masks & valid[:, None, None], order[:, None, None], VOID).amax(0)
-        query_map = torch.maximum(query_map, painted)
+        order = torch.where(valid, order, VOID)
+        query_map = torch.maximum(query_map, torch.where(masks, order[:, None, None], VOID).amax(0))
     return query_map, torch.cat(all_scores)
 
 
