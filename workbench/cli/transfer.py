@@ -1,6 +1,7 @@
 """`workbench import` and `workbench export`: other tools' files into a run, and a run into theirs."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ def import_command(
     """
     from workbench.imports.api import import_predictions
 
-    run = import_predictions(source, dataset, format_, out, png)
+    run = import_predictions(source, dataset, format_, out, png, _show if sys.stderr.isatty() else None)
     for note in run.manifest["provenance"]["notes"]:
         click.echo(f"Note: {note}.", err=True)
     images, segments = len(run.images()), run.store.count_segments()
@@ -64,3 +65,7 @@ def export_command(run: Path, format_: TransferFormat, out: Path, yes: bool, as_
 
     path = export(run, format_, out, overwrite=yes, note=lambda text: click.echo(f"Note: {text}.", err=True))
     click.echo(json.dumps({"path": str(path), "format": format_}) if as_json else path)
+
+
+def _show(done: int, total: int) -> None:
+    click.echo(f"\r{done}/{total} images", err=True, nl=done == total)

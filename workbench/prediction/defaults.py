@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from workbench import catalog
 from workbench.class_tables import derived_color, read_class_table
@@ -56,7 +57,8 @@ def default_model(dataset: Dataset, task: Task | None) -> str:
     wanted: Task | None = task or next(iter(dataset.tasks), None)
     names = {category.name for category in dataset.categories}
     for family in FAMILIES:
-        if wanted in family.models and names == {c.name for c in _table(family.table, family.things_only)}:
+        table = catalog.built_in_folder() / "classes" / family.table
+        if wanted in family.models and names == {c.name for c in _categories(table, family.things_only)}:
             return family.models[wanted]
     raise OptionError(
         f"no model is known for {wanted or 'unlabelled'} data with the classes of {dataset.definition.name}. "
@@ -87,9 +89,9 @@ def categories_for(dataset: Dataset, checkpoint: Checkpoint, task: Task) -> Sequ
     if dataset.categories:
         return dataset.categories
     names = checkpoint.config.id2label
-    for path in sorted((catalog.built_in_folder() / "classes").glob("*.csv")):
+    for path in sorted(catalog.built_in_folder().rglob("*.csv")):
         for things_only in (False, True):
-            table = _table(path.name, things_only)
+            table = _categories(path, things_only)
             if _fits(names, table):
                 return table
     if task == "panoptic":
@@ -108,6 +110,5 @@ def _fits(names: Mapping[int, str], categories: Sequence[Category]) -> bool:
     return True
 
 
-def _table(name: str, things_only: bool) -> tuple[Category, ...]:
-    categories = read_class_table(catalog.built_in_folder() / "classes" / name).categories
-    return tuple(category for category in categories if category.isthing or not things_only)
+def _categories(table: Path, things_only: bool) -> tuple[Category, ...]:
+    return tuple(c for c in read_class_table(table).categories if c.isthing or not things_only)
