@@ -1,18 +1,19 @@
 """What is wrong with a dataset's files, found in one pass: each kind of problem once, with a count and examples."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from workbench.definitions import DatasetDefinition
+from workbench.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.annotated import AnnotatedDataset, thread_pool
 from workbench.formats.base import Dataset, ImageRecord
 from workbench.formats.images import ImagesDataset
 from workbench.formats.pictures import UNDECODABLE, decode_fully
-from workbench.formats.problems import KINDS, Problem, Severity
+from workbench.formats.problems import KINDS, Problem, Severity, refuse
 from workbench.formats.rows import Entry, GroundTruthSource
+from workbench.formats.tasks import annotation_kinds
 
 _EXAMPLES = 5
 _AT_ONCE = 256  # images in flight
@@ -67,7 +68,10 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
     report = progress or (lambda *_: None)
     images: Sequence[ImageRecord] = ()
     segments: dict[str, int] = {}
+    missing = list(_missing_files(definition))
+    found.add(missing)
     try:
+        refuse(missing)
         images = _images(dataset)
         found.add(dataset.problems() if isinstance(dataset, AnnotatedDataset | ImagesDataset) else [])
         sizes = _check_images(definition, images, found, report)
@@ -75,7 +79,8 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
             for kind, source in dataset.sources.items():
                 segments[kind] = _check_source(kind, source, sizes, found, report)
     except DatasetError as error:
-        found.add([Problem("unreadable", definition.name, str(error))])
+        if not any(problem.code == "file_missing" for problem in missing):
+            found.add([Problem("unreadable", definition.name, str(error))])
     return Report(definition.name, len(images), segments, found.findings())
 
 
@@ -99,6 +104,16 @@ class _Collector:
             for code, count in self._counts.items()
         ]
         return tuple(sorted(found, key=lambda finding: (finding.severity, -finding.count, finding.code)))
+
+
+def _missing_files(definition: DatasetDefinition) -> Iterator[Problem]:
+    """Files that the definition names and that are not there."""
+    kinds = annotation_kinds(definition)
+    for key in FILE_KEYS:
+        if (relative := getattr(definition, key)) is None or (path := definition.resolve(relative)).exists():
+            continue
+        optional = key in definition.optional and key not in kinds.values()
+        yield Problem("optional_missing" if optional else "file_missing", key, f"{path} does not exist")
 
 
 def _images(dataset: Dataset) -> Sequence[ImageRecord]:

@@ -11,6 +11,9 @@ from typing import Any, Literal, get_args
 from workbench.errors import DatasetError, did_you_mean
 
 FORMATS = ("coco", "ade20k", "images")
+FILE_KEYS = ("images", "panoptic", "panoptic_png", "instances", "annotations", "instance_id_to_semantic_id")
+"""Keys whose values are paths below the root."""
+
 Unlisted = Literal["error", "void", "uncovered"]
 _DEFAULT_VOID = {"ade20k": (0,)}  # the other formats: 255
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
@@ -75,6 +78,13 @@ class DatasetDefinition:
     archives: tuple[Archive, ...] = ()
     bundled: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_table(self) -> Path | None:
+        """The class table's file."""
+        if self.classes is None:
+            return None
+        return Path(os.path.normpath(self.source.parent / self.classes))  # `..` counts even before the folder exists
 
     def resolve(self, relative: str) -> Path:
         """`relative` below the root. Raises DatasetError where it is absolute or climbs out by `..`.
@@ -188,7 +198,7 @@ def _check_contents(definition: DatasetDefinition) -> None:
     for key in definition.optional:
         if key not in _OPTIONAL_KEYS:
             raise DatasetError(f"{source}: optional names {key!r}. {did_you_mean(key, _OPTIONAL_KEYS)}")
-    for key in ("images", "panoptic", "panoptic_png", "instances", "annotations", "instance_id_to_semantic_id"):
+    for key in FILE_KEYS:
         if (path := getattr(definition, key)) is not None:
             definition.resolve(path)
     for archive in definition.archives:

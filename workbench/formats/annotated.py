@@ -66,8 +66,8 @@ class AnnotatedDataset(Dataset):
     @cached_property
     def class_table(self) -> ClassTable:
         """The definition's class table; an empty one where it names none."""
-        classes = self.definition.classes
-        return read_class_table(self.definition.source.parent / classes) if classes else ClassTable((), {})
+        path = self.definition.class_table
+        return read_class_table(path) if path else ClassTable((), {})
 
     @cached_property
     def files(self) -> dict[Kind, CocoFile]:
@@ -133,7 +133,7 @@ class AnnotatedDataset(Dataset):
             f"{definition.ignore_index} {definition.unlisted} {definition.category_id_offset}"
         )
         singles = [file.path for file in self.files.values()]
-        singles += [definition.source.parent / definition.classes] if definition.classes else []
+        singles += [definition.class_table] if definition.class_table else []
         if definition.instance_id_to_semantic_id:
             singles.append(existing(definition, "instance_id_to_semantic_id"))
         pictures = [path for source in self.sources.values() for path in source.pictures()]

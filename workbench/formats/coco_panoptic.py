@@ -54,7 +54,7 @@ class PanopticSource:
             else:
                 seen[image_id] = file.images[image_id]
                 self.entries.append(Entry(seen[image_id], position, annotation))
-        for image_id in file.images.keys() - seen.keys():
+        for image_id in (image_id for image_id in file.images if image_id not in seen):
             self.problems.append(Problem("image_unannotated", f"image {image_id}", "no entry in `annotations`"))
 
     def pictures(self) -> Iterator[Path]:

@@ -51,8 +51,8 @@ class ImagesDataset(Dataset):
     @property
     def categories(self) -> tuple[Category, ...]:
         """Those of the class table; empty without one."""
-        classes = self.definition.classes
-        return read_class_table(self.definition.source.parent / classes).categories if classes else ()
+        path = self.definition.class_table
+        return read_class_table(path).categories if path else ()
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -78,5 +78,5 @@ class ImagesDataset(Dataset):
 
     def fingerprint(self) -> str:
         """Hex digest of the images' names and the class table."""
-        table = [self.definition.source.parent / self.definition.classes] if self.definition.classes else []
+        table = [self.definition.class_table] if self.definition.class_table else []
         return text_digest(["images 1", *content_digests(table), *(image.file_name for image in self.images())])

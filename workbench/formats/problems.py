@@ -45,6 +45,8 @@ def _warning(advice: str) -> ProblemKind:
 
 KINDS: dict[str, ProblemKind] = {
     # files
+    "file_missing": _refused("Put it there, correct the definition, or run `workbench datasets download`."),
+    "optional_missing": _warning("The definition calls it optional; tasks that only it allows are not offered."),
     "unreadable": _refused("Repair the file, or fetch it again with `workbench datasets download`."),
     "image_missing": _error(
         "Put the file there, or take the image out of the annotations; `predict` marks it as failed."
