@@ -2,8 +2,8 @@
 
 Results equal those of transformers; what differs is the work. Queries below the threshold are dropped before their
 masks are upsampled, which changes nothing (a mask score never exceeds 1) and saves most of the time and memory. Masks
-are upsampled in chunks, so that memory does not grow with the number of queries. The host waits for the device twice a
-batch (which queries are confident, which segments survive), never once a segment.
+are upsampled in chunks, so that memory does not grow with the number of queries. The host waits for the device at two
+points of a batch (which queries are confident, which segments survive), never once a segment or an image.
 
 `frames` explains how masks reach an image's size; `semantic` holds the third task.
 """
@@ -142,11 +142,16 @@ def top_k_instances(
     ranked, pairs = class_scores.flatten(1).sort(dim=1, descending=True, stable=True)
     host_ranked, host_pairs = ranked[:, :k].cpu().numpy(), pairs[:, :k].cpu().numpy()
 
-    results = []
+    queries = [np.unique(row // classes) for row in host_pairs]
+    found = []
     for i, frame in enumerate(image_frames):
-        queries, mask_index = np.unique(host_pairs[i] // classes, return_inverse=True)
-        masks, mask_scores = _masks_and_scores(mask_logits[i, _to_device(queries, mask_logits)], frame)
-        results.append(_ranked(masks, mask_scores, mask_index, host_pairs[i] % classes, host_ranked[i]))
+        found.append(_masks_and_scores(mask_logits[i, _to_device(queries[i], mask_logits)], frame))
+    mask_scores = _split_by_image(torch.cat([scores for _, scores in found]), queries)
+
+    results = []
+    for i, (masks, _) in enumerate(found):
+        mask_index = np.searchsorted(queries[i], host_pairs[i] // classes)
+        results.append(_ranked(masks, mask_scores[i], mask_index, host_pairs[i] % classes, host_ranked[i]))
     return results
 
 
@@ -244,15 +249,14 @@ def _mask_scores(upsampled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _ranked(
     masks: Tensor,
-    mask_scores: Tensor,
+    mask_scores: NDArray[np.float32],
     mask_index: NDArray[np.int64],
     class_index: NDArray[np.int64],
     class_scores: NDArray[np.float32],
 ) -> InstanceMasks:
     """Candidates in the order of their final scores, those with an empty mask left out."""
-    host_mask_scores = mask_scores.cpu().numpy()
-    filled = host_mask_scores > 0
-    scores = class_scores * host_mask_scores[mask_index]
+    filled = mask_scores > 0
+    scores = class_scores * mask_scores[mask_index]
     order = np.argsort(-scores, kind="stable")
     order = order[filled[mask_index[order]]]
     new_index = (np.cumsum(filled) - 1)[mask_index[order]]

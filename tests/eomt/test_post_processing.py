@@ -243,6 +243,17 @@ def test_the_host_is_not_asked_once_a_segment(function):
     assert waits[0] == waits[1] <= 10
 
 
+@pytest.mark.parametrize("function", [panoptic_segments, instance_segments, top_k_instances])
+def test_the_host_is_not_asked_once_an_image(function):
+    waits = []
+    for rows in (1, 6):
+        outputs = random_outputs(0, rows=rows)
+        with _CountHostWaits() as mode:
+            function(outputs, [(20, 30)] * rows, 32)
+        waits.append(mode.count)
+    assert waits[0] == waits[1]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_outputs_are_worked_on_in_float32(dtype):
     outputs, sizes = random_outputs(5), random_sizes(5, 2)
