@@ -7,11 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eomt.auto import load_model as load_model
     from eomt.checkpoint import CheckpointWarning as CheckpointWarning
     from eomt.configuration import EomtConfig as EomtConfig
+    from eomt.dinov3 import EomtDinov3Config as EomtDinov3Config
+    from eomt.dinov3 import EomtDinov3ForUniversalSegmentation as EomtDinov3ForUniversalSegmentation
     from eomt.errors import CheckpointError as CheckpointError
     from eomt.errors import ConfigError as ConfigError
     from eomt.errors import EomtError as EomtError
+    from eomt.errors import ImageInputError as ImageInputError
+    from eomt.errors import LabelMapError as LabelMapError
+    from eomt.errors import ProcessorError as ProcessorError
     from eomt.image_processing import EomtImageProcessor as EomtImageProcessor
     from eomt.image_processing import EomtImageProcessorPil as EomtImageProcessorPil
     from eomt.loss import EomtLoss as EomtLoss
@@ -23,12 +29,18 @@ _HOME = {
     "CheckpointWarning": "checkpoint",
     "ConfigError": "errors",
     "EomtConfig": "configuration",
+    "EomtDinov3Config": "dinov3",
+    "EomtDinov3ForUniversalSegmentation": "dinov3",
     "EomtError": "errors",
     "EomtForUniversalSegmentation": "modeling",
     "EomtForUniversalSegmentationOutput": "outputs",
     "EomtImageProcessor": "image_processing",
     "EomtImageProcessorPil": "image_processing",
     "EomtLoss": "loss",
+    "ImageInputError": "errors",
+    "LabelMapError": "errors",
+    "ProcessorError": "errors",
+    "load_model": "auto",
 }
 
 __all__ = sorted(_HOME)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from eomt.configuration import EomtConfig
-from eomt.conversion import from_original, infer_config, is_original, split_packed_swiglu
+from eomt.conversion import from_original, infer_config, is_delta, is_original, split_packed_swiglu
 from eomt.errors import CheckpointError, ConfigError
-from eomt.hub import HubOptions, try_find_file
+from eomt.hub import HubOptions, place, read_json, try_find_file
 from eomt.loss import EomtLoss
 from eomt.weight_files import read_weights, write_weights
 
@@ -31,6 +31,7 @@ def load_checkpoint(
     model_class: type[_Model],
     id_or_folder: str | PathLike[str],
     *,
+    config_class: type[EomtConfig] = EomtConfig,
     config: EomtConfig | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
@@ -41,13 +42,21 @@ def load_checkpoint(
     The weights take the place of parameters that never had memory or random numbers, so that loading costs little more
     than reading. Raises `CheckpointError`.
     """
-    config = config or _read_config(id_or_folder, options)
+    config = config or _read_config(config_class, id_or_folder, options)
     state = read_weights(id_or_folder, options)
+    if is_delta(state):
+        raise CheckpointError(
+            f"{place(id_or_folder)} holds the difference to a DINOv3 backbone; with that backbone at hand, load it by"
+            " EomtDinov3ForUniversalSegmentation.from_delta."
+        )
     if is_original(state):
         state = from_original(state)
         config = config or _infer_config(state, id_or_folder)
     elif config is None:
-        raise CheckpointError(f"{id_or_folder} has no config.json; without it, pass config=EomtConfig(...).")
+        raise CheckpointError(
+            f"{place(id_or_folder)} has no config.json of an EoMT (with a model_type); without it, pass"
+            f" config={config_class.__name__}(...)."
+        )
     state = _fill_tolerated(split_packed_swiglu(state), config, str(id_or_folder))
     with torch.device("meta"):
         model = model_class(config)
@@ -69,8 +78,8 @@ def save_checkpoint(
     replace(config, extra=kept | named).save_pretrained(folder)
 
 
-def check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], place: str) -> None:
-    """Raise one `CheckpointError` that lists every missing, unknown and misshapen weight; `place` opens the message."""
+def check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], source: str) -> None:
+    """Raise one `CheckpointError` that lists every missing, unknown and misshapen weight of `source`."""
     problems = {
         "missing": sorted(expected.keys() - state.keys()),
         "unknown": sorted(state.keys() - expected.keys()),
@@ -82,12 +91,15 @@ def check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], place: str
     }
     if any(problems.values()):
         lines = [f"  {len(keys)} {kind}: {_listed(keys)}" for kind, keys in problems.items() if keys]
-        raise CheckpointError(f"{place}: the weights do not fit the configuration's model.\n" + "\n".join(lines))
+        raise CheckpointError(f"{source}: the weights do not fit the configuration's model.\n" + "\n".join(lines))
 
 
-def _read_config(id_or_folder: str | PathLike[str], options: HubOptions | None) -> EomtConfig | None:
+def _read_config(
+    config_class: type[EomtConfig], id_or_folder: str | PathLike[str], options: HubOptions | None
+) -> EomtConfig | None:
+    """None where there is no `config.json`, or only the few notes that the original puts beside its weights."""
     path = try_find_file(id_or_folder, "config.json", options)
-    return EomtConfig.from_json(path) if path else None
+    return config_class.from_json(path) if path and "model_type" in read_json(path) else None
 
 
 def _infer_config(state: dict[str, Tensor], id_or_folder: str | PathLike[str]) -> EomtConfig:
@@ -95,20 +107,21 @@ def _infer_config(state: dict[str, Tensor], id_or_folder: str | PathLike[str]) -
         return infer_config(state)
     except (KeyError, ConfigError) as error:
         raise CheckpointError(
-            f"{id_or_folder} has no config.json, nor do its weights imply one ({error}); pass config=EomtConfig(...)."
+            f"{place(id_or_folder)} has no config.json, nor do its weights imply one ({error}); pass"
+            " config=EomtConfig(...)."
         ) from error
 
 
-def _fill_tolerated(state: dict[str, Tensor], config: EomtConfig, place: str) -> dict[str, Tensor]:
+def _fill_tolerated(state: dict[str, Tensor], config: EomtConfig, source: str) -> dict[str, Tensor]:
     """Add the two buffers that a complete checkpoint may lack."""
     state = dict(state)
     if "criterion.empty_weight" not in state:
         # Nothing is lost: it follows from no_object_weight.
-        _logger.info("%s: criterion.empty_weight is missing; it was made from the configuration.", place)
+        _logger.info("%s: criterion.empty_weight is missing; it was made from the configuration.", source)
         state["criterion.empty_weight"] = EomtLoss(config).empty_weight
     if "attn_mask_probs" not in state:
         warnings.warn(
-            f"{place}: attn_mask_probs is missing and taken as ones, so attention is masked at inference too. If the"
+            f"{source}: attn_mask_probs is missing and taken as ones, so attention is masked at inference too. If the"
             " masks were annealed away in training, set it to zeros: model.attn_mask_probs.zero_().",
             CheckpointWarning,
             stacklevel=4,

@@ -163,7 +163,10 @@ class EomtConfig:
         given = dict(values)
         model_type = given.pop("model_type", cls.model_type)
         if model_type != cls.model_type:
-            raise ConfigError(f"it describes a {model_type!r} model, not an {cls.model_type!r} one.")
+            raise ConfigError(
+                f"it describes a {model_type!r} model, not an {cls.model_type!r} one. (eomt.load_model takes the class"
+                " that fits: EoMT, or EoMT with DINOv3.)"
+            )
         known = {f.name for f in fields(cls)} - {"extra"}
         extra = {key: given.pop(key) for key in list(given) if key not in known}
         return cls(**given, extra=extra)

@@ -49,6 +49,11 @@ def is_original(state: dict[str, Tensor]) -> bool:
     return any(key.startswith("network.") for key in state)
 
 
+def is_delta(state: dict[str, Tensor]) -> bool:
+    """Whether this is an original file for DINOv3, which holds its backbone as the difference to Meta's."""
+    return any(key.startswith("network.encoder.backbone.patch_embed.patch_embeddings.") for key in state)
+
+
 def from_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of an original file under their published names.
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from eomt.configuration import EomtConfig
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+Rotation = tuple[Tensor, Tensor]  # cosine and sine of each patch's angles, (P, d) for heads of d channels
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -21,6 +23,15 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "swish": F.silu,
 }
+
+
+def check_image_shape(pixel_values: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse images whose (channels, height, width) are not the configuration's."""
+    if tuple(pixel_values.shape[1:]) != expected:
+        raise ValueError(
+            f"pixel_values is {tuple(pixel_values.shape)}, but the configuration fixes (batch, channels, height,"
+            f" width) to (any, {', '.join(map(str, expected))}): resize or pad the images to it."
+        )
 
 
 class PatchEmbeddings(nn.Module):
@@ -34,11 +45,7 @@ class PatchEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Project the patches, row by row; the image is first cast to the weights' dtype."""
-        if tuple(pixel_values.shape[1:]) != self.input_shape:
-            raise ValueError(
-                f"pixel_values is {tuple(pixel_values.shape)}, but the configuration fixes (batch, channels, height,"
-                f" width) to (any, {', '.join(map(str, self.input_shape))}): resize or pad the images to it."
-            )
+        check_image_shape(pixel_values, self.input_shape)
         patches: Tensor = self.projection(pixel_values.to(self.projection.weight.dtype))
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
@@ -63,6 +70,15 @@ class Embeddings(nn.Module):
         return tokens
 
 
+def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
+    """Turn the last P of (B, H, T, d) by a position's angles, channel i together with channel i + d/2."""
+    cos, sin = rotation
+    others, patches = heads[:, :, : -len(cos)], heads[:, :, -len(cos) :]
+    first, second = patches.chunk(2, dim=-1)
+    turned = patches * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.cat((others, turned.to(others.dtype)), dim=2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention in which the leading tokens, the queries, may be kept from part of the patches."""
 
@@ -70,30 +86,44 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout
+        self._add_projections(config)
+
+    def _add_projections(self, config: EomtConfig) -> None:
         self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, tokens: Tensor, query_mask: Tensor | None = None, need_weights: bool = False
+        self,
+        tokens: Tensor,
+        query_mask: Tensor | None = None,
+        need_weights: bool = False,
+        rotation: Rotation | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from (B, T, D) to itself.
 
         query_mask: (B, 1, Q, T) bool, true where the first Q tokens may look; the other tokens look everywhere.
+        rotation: of the patches' queries and keys, where positions are rotary
         Returns (B, T, D) and, if asked for, the weights (B, H, T, T).
         """
         query, key, value = (
             project(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         weights = None
         if need_weights:
             weights = self._weights(query, key, query_mask)
             mixed = F.dropout(weights, self.dropout, self.training) @ value
         else:
             mixed = self._mix(query, key, value, query_mask)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2)), weights  # (B, T, D)
+        return self._output(mixed.transpose(1, 2).flatten(2)), weights  # (B, T, D)
+
+    def _output(self, mixed: Tensor) -> Tensor:
+        output: Tensor = self.out_proj(mixed)
+        return output
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, query_mask: Tensor | None) -> Tensor:
         attend = partial(
@@ -124,7 +154,7 @@ class Mlp(nn.Module):
 
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
-        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
         self.fc1 = nn.Linear(config.hidden_size, config.mlp_size)
         self.fc2 = nn.Linear(config.mlp_size, config.hidden_size)
 
@@ -168,17 +198,27 @@ class Layer(nn.Module):
         super().__init__()
         self.drop_path_rate = config.drop_path_rate
         self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = Attention(config)
+        self.attention = self._make_attention(config)
         self.layer_scale1 = LayerScale(config)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = SwiGlu(config) if config.use_swiglu_ffn else Mlp(config)
+        self.mlp = self._make_mlp(config)
         self.layer_scale2 = LayerScale(config)
 
+    def _make_attention(self, config: EomtConfig) -> Attention:
+        return Attention(config)
+
+    def _make_mlp(self, config: EomtConfig) -> nn.Module:
+        return SwiGlu(config) if config.use_swiglu_ffn else Mlp(config)
+
     def forward(
-        self, tokens: Tensor, query_mask: Tensor | None = None, need_weights: bool = False
+        self,
+        tokens: Tensor,
+        query_mask: Tensor | None = None,
+        need_weights: bool = False,
+        rotation: Rotation | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) -> (B, T, D), and the attention weights if asked for; arguments as in `Attention`."""
-        attended, weights = self.attention(self.norm1(tokens), query_mask, need_weights)
+        attended, weights = self.attention(self.norm1(tokens), query_mask, need_weights, rotation)
         tokens = self.layer_scale1(self._drop_path(attended), tokens)
         tokens = self.layer_scale2(self._drop_path(self.mlp(self.norm2(tokens))), tokens)
         return tokens, weights
@@ -205,7 +245,7 @@ class UpscaleStep(nn.Module):
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
         self.conv1 = nn.ConvTranspose2d(size, size, kernel_size=2, stride=2)
         self.conv2 = nn.Conv2d(size, size, kernel_size=3, padding=1, groups=size, bias=False)
         self.layernorm2d = ChannelNorm(size, eps=1e-6)
@@ -235,7 +275,7 @@ class MaskHead(nn.Module):
 
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
-        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
         self.fc1 = nn.Linear(config.hidden_size, config.hidden_size)
         self.fc2 = nn.Linear(config.hidden_size, config.hidden_size)
         self.fc3 = nn.Linear(config.hidden_size, config.hidden_size)

@@ -6,7 +6,7 @@ order [queries, class token, registers, patches].
 """
 
 from os import PathLike
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from eomt.checkpoint import load_checkpoint, save_checkpoint
 from eomt.configuration import EomtConfig
 from eomt.hub import HubOptions
-from eomt.layers import Embeddings, Layer, MaskHead, UpscaleBlock
+from eomt.layers import Embeddings, Layer, MaskHead, Rotation, UpscaleBlock
 from eomt.loss import EomtLoss, total_loss
 from eomt.outputs import EomtForUniversalSegmentationOutput
 
@@ -28,15 +28,17 @@ class EomtForUniversalSegmentation(nn.Module):
     probability with which a query's attention is masked in each of the last blocks; training anneals it to zero.
     """
 
+    config_class: ClassVar[type[EomtConfig]] = EomtConfig
+
     attn_mask_probs: Tensor
 
     def __init__(self, config: EomtConfig) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
-        self.embeddings = Embeddings(config)
+        self.embeddings = self._make_embeddings(config)
         self.query = nn.Embedding(config.num_queries, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(self._make_layer(config) for _ in range(config.num_hidden_layers))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.class_predictor = nn.Linear(config.hidden_size, config.num_labels + 1)
         self.mask_head = MaskHead(config)
@@ -44,6 +46,18 @@ class EomtForUniversalSegmentation(nn.Module):
         self.criterion = EomtLoss(config)
         self.register_buffer("attn_mask_probs", torch.ones(config.num_blocks))
         self._host_probs = HostCopy()
+
+    # What a model with another backbone replaces.
+
+    def _make_embeddings(self, config: EomtConfig) -> nn.Module:
+        return Embeddings(config)
+
+    def _make_layer(self, config: EomtConfig) -> Layer:
+        return Layer(config)
+
+    def _rotation(self, tokens: Tensor) -> Rotation | None:
+        """Angles of the patches' positions, where they are not embedded in the tokens."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -72,11 +86,14 @@ class EomtForUniversalSegmentation(nn.Module):
         class_labels: one (n_i,) int64 per image, the class of each of these masks
         patch_offsets: handed through to the output, for the post-processing of split images
         """
+        if (mask_labels is None) != (class_labels is None):
+            raise ValueError("mask_labels and class_labels belong together: give both, or neither.")
         keep_states = _choose(output_hidden_states, self.config.output_hidden_states)
         keep_weights = _choose(output_attentions, self.config.output_attentions)
         first_block = self.config.num_hidden_layers - self.config.num_blocks
 
         tokens: Tensor = self.embeddings(pixel_values)  # (B, 1+R+P, D)
+        rotation = self._rotation(tokens)
         states: list[Tensor] = [tokens]
         attentions: list[Tensor] = []
         predictions: list[tuple[Tensor, Tensor]] = []
@@ -91,7 +108,7 @@ class EomtForUniversalSegmentation(nn.Module):
             if block >= 0 and (self.training or self._mask_probs()[block] > 0):
                 predictions.append(self.predict(self.layernorm(tokens)))
                 query_mask = self._query_mask(predictions[-1][0], block)
-            tokens, weights = self._run(layer, tokens, query_mask, keep_weights)
+            tokens, weights = self._run(layer, tokens, query_mask, keep_weights, rotation)
             if keep_states:
                 states.append(tokens)
             if weights is not None:
@@ -145,13 +162,11 @@ class EomtForUniversalSegmentation(nn.Module):
         probs = self.attn_mask_probs
         return tuple(probs.tolist()) if probs.is_cpu else self._host_probs.of(probs)
 
-    def _run(
-        self, layer: nn.Module, tokens: Tensor, query_mask: Tensor | None, keep_weights: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _run(self, layer: nn.Module, *arguments: Any) -> tuple[Tensor, Tensor | None]:
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-            result = checkpoint(layer, tokens, query_mask, keep_weights, use_reentrant=False)
+            result = checkpoint(layer, *arguments, use_reentrant=False)
         else:
-            result = layer(tokens, query_mask, keep_weights)
+            result = layer(*arguments)
         return result  # type: ignore[no-any-return]
 
     @classmethod
@@ -183,6 +198,7 @@ class EomtForUniversalSegmentation(nn.Module):
         return load_checkpoint(
             cls,
             id_or_folder,
+            config_class=cls.config_class,
             config=config,
             dtype=torch_dtype if dtype is None else dtype,
             device=device,

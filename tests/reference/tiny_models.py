@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+import eomt
 from eomt import EomtConfig, EomtForUniversalSegmentation
 
 
@@ -37,6 +38,26 @@ def random_settings(seed: int) -> dict[str, Any]:
     }
 
 
+def random_dinov3_settings(seed: int) -> dict[str, Any]:
+    """The same for `eomt_dinov3`."""
+    draw = random.Random(seed)
+    settings = random_settings(seed)
+    gated = settings.pop("use_swiglu_ffn")
+    return (
+        settings
+        | {
+            "hidden_size": settings["num_attention_heads"] * draw.choice([4, 8, 12]),
+            "intermediate_size": settings.pop("mlp_ratio") * 8,
+            "use_gated_mlp": gated,
+            "rope_parameters": {"rope_type": "default", "rope_theta": draw.choice([100.0, 10.0])},
+            "pos_embed_shift": draw.choice([None, 0.2]),
+            "pos_embed_jitter": draw.choice([None, 1.3]),
+            "pos_embed_rescale": draw.choice([None, 2.0]),
+        }
+        | {name: draw.random() < 0.7 for name in ("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias")}
+    )
+
+
 def randomise(model: nn.Module, seed: int) -> None:
     """Replace every parameter, norms, biases and layer scales too, so that leaving one out changes the outputs."""
     generator = torch.Generator().manual_seed(seed)
@@ -49,11 +70,15 @@ def randomise(model: nn.Module, seed: int) -> None:
 def model_pair(
     settings: dict[str, Any], seed: int = 0, **theirs: Any
 ) -> tuple[EomtForUniversalSegmentation, nn.Module]:
-    """Our model and transformers' with equal random weights, in eval mode; `theirs` are arguments of theirs alone."""
-    ours = EomtForUniversalSegmentation(EomtConfig(**settings))
+    """Our model and transformers' with equal random weights, in eval mode; `theirs` are arguments of theirs alone.
+
+    DINOv3's where the settings are.
+    """
+    variant = "EomtDinov3" if "intermediate_size" in settings else "Eomt"
+    ours = getattr(eomt, f"{variant}ForUniversalSegmentation")(getattr(eomt, f"{variant}Config")(**settings))
     randomise(ours, seed)
-    config = transformers.EomtConfig(**settings)
-    reference: nn.Module = transformers.EomtForUniversalSegmentation._from_config(config, **theirs)
+    config = getattr(transformers, f"{variant}Config")(**settings)
+    reference = getattr(transformers, f"{variant}ForUniversalSegmentation")._from_config(config, **theirs)
     reference.load_state_dict(ours.state_dict())
     return ours.eval(), reference.eval()
 
