@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from workbench.catalog import built_in_folder, read
 from workbench.cli.sample import sample
 from workbench.formats import open_dataset
+from workbench.sample import layout
 from workbench.sample.classes import BY_ID, CLASSES
 from workbench.sample.scenes import Scene, generate
 from workbench.sample.writing import segment_colors, semantic_map, write_dataset
@@ -48,6 +49,16 @@ def test_a_seed_and_number_name_one_scene_and_others_another() -> None:
     assert first.segments == again.segments
     for other in (generate(5, 4), generate(6, 3), generate(3, 5)):
         assert other.image.shape != first.image.shape or not np.array_equal(other.image, first.image)
+
+
+def test_colors_and_light_do_not_move_the_ground_truth() -> None:
+    maps = []
+    for paint_seed in (1, 2):
+        geometry, paint = np.random.default_rng(8), np.random.default_rng(paint_seed)
+        scene = layout.backdrop(geometry, 144, 192)
+        maps.append(layout.paint_groups(layout.actors(geometry, paint, scene), scene.stuff.shape))
+    assert maps[0].max() > 1
+    assert np.array_equal(maps[0], maps[1])
 
 
 def test_segments_are_numbered_from_one_and_each_is_seen(scenes: list[Scene]) -> None:

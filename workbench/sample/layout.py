@@ -90,9 +90,9 @@ def paint_groups(placed: list[Actor], shape_hw: tuple[int, ...]) -> NDArray[np.i
 
 
 def _in_sight(placed: list[Actor], shape_hw: tuple[int, ...]) -> list[Actor]:
-    """Leave out, nearest last, what the others or the frame hide; what hid behind those left out comes back."""
+    """Those of which enough shows, far to near. Decided from the nearest on: one that is left out hides nobody."""
     kept: list[Actor] = []
-    for actor in reversed(placed):  # a nearer actor is decided on before those behind it
+    for actor in reversed(placed):
         seen = paint_groups([replace(actor, group=1), *(replace(k, group=0) for k in reversed(kept))], shape_hw) == 1
         whole = int((actor.sprite[..., 3] >= 0.5).sum())
         if actor.iscrowd or (seen.sum() >= SMALLEST_AREA and seen.sum() >= LEAST_VISIBLE * whole):

@@ -42,7 +42,7 @@ class Recipe:
     dense_weight: float = 10.0
     dense_until: float = 0.6  # the share of the training after which the dense loss is gone
     mask_until: float = 0.85  # the share after which no query's attention is masked any more
-    small_until: float = 0.55  # the share that is learned from images of CONFIG's size, which costs half as much
+    small_until: float = 0.42  # the share that is learned from images of CONFIG's size, which costs half as much
     final_size: int = 160
 
 
