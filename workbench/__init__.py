@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
+    from workbench.exports.api import export
+    from workbench.imports.api import import_predictions
     from workbench.prediction.api import predict
     from workbench.runs import Run
 
@@ -20,10 +22,12 @@ __version__ = "0.1.0"
 _HOME = {
     "Run": "workbench.runs",
     "WorkbenchError": "workbench.errors",
+    "export": "workbench.exports.api",
+    "import_predictions": "workbench.imports.api",
     "predict": "workbench.prediction.api",
 }
 
-__all__ = ["Run", "WorkbenchError", "__version__", "predict"]
+__all__ = ["Run", "WorkbenchError", "__version__", "export", "import_predictions", "predict"]
 
 
 def __getattr__(name: str) -> Any:

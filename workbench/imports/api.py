@@ -23,7 +23,7 @@ from workbench.runs import Run
 from workbench.segments import image_table
 from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
 
-_IMAGES_PER_SHARD = 256
+_IMAGES_PER_SHARD = 128
 
 
 def import_predictions(

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from workbench.digests import content_digests, text_digest
-from workbench.errors import TransferError
 from workbench.formats.base import Dataset, ImageRecord, Task
 from workbench.formats.coco_json import identifier
 from workbench.formats.pictures import UNDECODABLE, image_size
@@ -104,12 +103,3 @@ def missing_note(records: Sequence[ImageRecord], having: Container[str], what: s
         return ()
     listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     return (f"no {what} for {len(missing)} of {len(records)} images, which get no segments: {listed}",)
-
-
-def check_size(path: Path, shape: tuple[int, ...], record: ImageRecord, size_hw: tuple[int, int] | None) -> None:
-    """Raise TransferError unless a prediction of that shape covers the image."""
-    if size_hw is not None and shape[:2] != size_hw:
-        raise TransferError(
-            f"{path}: {shape[1]} x {shape[0]} pixels, but image {record.image_id} ({record.file_name}) has "
-            f"{size_hw[1]} x {size_hw[0]}. Resize the prediction to the image (nearest neighbour), and import again."
-        )

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from workbench.errors import TransferError
 from workbench.formats.base import Dataset, ImageRecord, Task
@@ -20,16 +19,13 @@ from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.pictures import PictureError, read_panoptic_png
 from workbench.imports.base import (
     JsonCategories,
-    PredictionSource,
-    check_size,
     finite_score,
     key_of_image,
     missing_note,
-    size_of,
     whole_number,
 )
+from workbench.imports.painted import PaintedSource, check_size, painted_rows
 from workbench.label_map_rle import LabelMapRle, encode_label_map
-from workbench.segments import concat, segment_table
 
 VOID_ID = 0
 _LARGEST_ID = 256**3 - 1
@@ -47,7 +43,7 @@ class _Segment:
     score: float | None
 
 
-class CocoPanoptic(PredictionSource):
+class CocoPanoptic(PaintedSource):
     """A COCO panoptic JSON with its PNG folder, matched to a dataset's images. Making it reads the JSON only."""
 
     task: ClassVar[Task] = "panoptic"
@@ -60,7 +56,7 @@ class CocoPanoptic(PredictionSource):
         if not self._folder.path.is_dir():
             raise TransferError(f"{self._folder.path}: no such folder of PNGs for {path}. Name it with --png.")
         records = dataset.images()
-        self._annotations = self._read({record.image_id for record in records})
+        self._annotations = self._read_annotations({record.image_id for record in records})
         self._in_order = [record.image_id for record in records if record.image_id in self._annotations]
         self.notes = missing_note(records, self._annotations, "annotation")
 
@@ -68,21 +64,22 @@ class CocoPanoptic(PredictionSource):
         """The JSON file and each image's PNG."""
         return [self._path, *(self._png(image_id) for image_id in self._in_order)]
 
-    def segments(self, records: Sequence[ImageRecord]) -> tuple[pa.Table, Mapping[str, tuple[int, int]]]:
-        """One row a segment; `segment_id` follows the ascending source ids, `ordinal` the order of `segments_info`."""
-        tables: list[pa.Table] = []
-        sizes: dict[str, tuple[int, int]] = {}
-        for record in records:
-            size = size_of(record)
-            if record.image_id in self._annotations:
-                ids = self._read_ids(record, size)
-                size = (ids.shape[0], ids.shape[1])
-                tables.append(self._rows(record, ids))
-            if size is not None:
-                sizes[record.image_id] = size
-        return concat(tables), sizes
+    def is_painted(self, record: ImageRecord) -> bool:
+        """Whether the image has an annotation."""
+        return record.image_id in self._annotations
 
-    def _read(self, known: set[str]) -> dict[str, Mapping[str, Any]]:
+    def read_image(self, record: ImageRecord, size_hw: tuple[int, int] | None) -> tuple[pa.Table, tuple[int, int]]:
+        """One row a segment; `segment_id` follows the ascending source ids, `ordinal` the order of `segments_info`."""
+        path = self._png(record.image_id)
+        try:
+            ids = read_panoptic_png(path, str(path))
+        except PictureError as error:
+            raise TransferError(f"{error}. {_NOT_RGB}") from error
+        found_hw = ids.shape[0], ids.shape[1]
+        check_size(path, found_hw, record, size_hw)
+        return self._rows(record, encode_label_map(ids), found_hw), found_hw
+
+    def _read_annotations(self, known: set[str]) -> dict[str, Mapping[str, Any]]:
         annotations: dict[str, Mapping[str, Any]] = {}
         for number, annotation in enumerate(_annotations_of(self._path)):
             image_id = key_of_image(annotation.get("image_id"))
@@ -114,38 +111,20 @@ class CocoPanoptic(PredictionSource):
     def _png(self, image_id: str) -> Path:
         return self._folder.file(self._annotations[image_id]["file_name"])
 
-    def _read_ids(self, record: ImageRecord, size_hw: tuple[int, int] | None) -> NDArray[np.int32]:
-        """The segment id of every pixel, (height, width)."""
-        path = self._png(record.image_id)
-        try:
-            ids = read_panoptic_png(path, str(path))
-        except PictureError as error:
-            raise TransferError(f"{error}. {_NOT_RGB}") from error
-        check_size(path, ids.shape, record, size_hw)
-        return ids
-
-    def _rows(self, record: ImageRecord, ids: NDArray[np.int32]) -> pa.Table:
+    def _rows(self, record: ImageRecord, masks: LabelMapRle, size_hw: tuple[int, int]) -> pa.Table:
         listed = self._listed(record.image_id)
-        masks = encode_label_map(ids)
-        painted = np.flatnonzero(masks.ids != VOID_ID)
         self._check_painted(record.image_id, listed, masks)
-        segments = [listed[int(masks.ids[row])] for row in painted]  # ascending source id
-        return segment_table(
-            {
-                "image_id": [record.image_id] * len(segments),
-                "segment_id": np.arange(1, len(segments) + 1),
-                "ordinal": [segment.ordinal for segment in segments],
-                "category_id": [segment.category_id for segment in segments],
-                "isthing": [segment.isthing for segment in segments],
-                "iscrowd": np.zeros(len(segments), dtype=np.bool_),
-                "score": [segment.score for segment in segments],
-                "area": masks.areas[painted],
-                "bbox": masks.bboxes[painted],
-                "height": np.full(len(segments), ids.shape[0]),
-                "width": np.full(len(segments), ids.shape[1]),
-                "counts": [masks.counts[row] for row in painted],
-                "source_id": [segment.source_id for segment in segments],
-            }
+        chosen = np.flatnonzero(masks.ids != VOID_ID)
+        segments = [listed[source_id] for source_id in masks.ids[chosen].tolist()]
+        return painted_rows(
+            record,
+            masks,
+            chosen,
+            size_hw,
+            ordinal=[segment.ordinal for segment in segments],
+            category_id=[segment.category_id for segment in segments],
+            isthing=[segment.isthing for segment in segments],
+            score=[segment.score for segment in segments],
         )
 
     def _listed(self, image_id: str) -> dict[int, _Segment]:

@@ -89,7 +89,7 @@ class CocoResults(PredictionSource):
         records = dataset.images()
         self._position = {record.image_id: position for position, record in enumerate(records)}
         self._index = self._read_index()
-        found = {records[position].image_id for position in np.flatnonzero(np.diff(self._index.bounds))}
+        found = {records[position].image_id for position in np.flatnonzero(np.diff(self._index.bounds)).tolist()}
         self.notes = missing_note(records, found, "record")
 
     def files(self) -> Sequence[Path]:

@@ -1,6 +1,6 @@
 """A folder of label maps, one PNG an image: each pixel holds its class's label value, or a void value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -10,10 +10,10 @@ import pyarrow as pa
 from workbench.errors import TransferError
 from workbench.formats.base import Dataset, ImageRecord, Task
 from workbench.formats.pictures import PictureError, read_label_png
-from workbench.imports.base import PredictionSource, check_size, missing_note, size_of
+from workbench.imports.base import missing_note
+from workbench.imports.painted import PaintedSource, check_size, painted_rows
 from workbench.label_map_rle import encode_label_map
 from workbench.label_values import LabelValues
-from workbench.segments import concat, segment_table
 
 _NOT_A_LABEL_MAP = (
     "A label map has one channel whose values are the classes' labels. Convert the colours to label values; a panoptic "
@@ -21,7 +21,7 @@ _NOT_A_LABEL_MAP = (
 )
 
 
-class IndexPng(PredictionSource):
+class IndexPng(PaintedSource):
     """A folder of label maps, matched to a dataset's images by file name without suffix."""
 
     task: ClassVar[Task] = "semantic"
@@ -40,46 +40,27 @@ class IndexPng(PredictionSource):
         """The label maps, in the order of the images."""
         return list(self._maps.values())
 
-    def segments(self, records: Sequence[ImageRecord]) -> tuple[pa.Table, Mapping[str, tuple[int, int]]]:
-        """One row a class, ascending label value, which is also its `source_id`; void values make no row."""
-        tables: list[pa.Table] = []
-        sizes: dict[str, tuple[int, int]] = {}
-        for record in records:
-            size = size_of(record)
-            if record.image_id in self._maps:
-                table, size = self._rows(record, size)
-                tables.append(table)
-            if size is not None:
-                sizes[record.image_id] = size
-        return concat(tables), sizes
+    def is_painted(self, record: ImageRecord) -> bool:
+        """Whether the image has a label map."""
+        return record.image_id in self._maps
 
-    def _rows(self, record: ImageRecord, size_hw: tuple[int, int] | None) -> tuple[pa.Table, tuple[int, int]]:
+    def read_image(self, record: ImageRecord, size_hw: tuple[int, int] | None) -> tuple[pa.Table, tuple[int, int]]:
+        """One row a class, ascending label value, which is also its `source_id`; void values make no row."""
         path = self._maps[record.image_id]
         try:
             label_map = read_label_png(path, str(path))
         except PictureError as error:
             raise TransferError(f"{error}. {_NOT_A_LABEL_MAP}") from error
-        check_size(path, label_map.shape, record, size_hw)
-        height, width = label_map.shape
+        found_hw = label_map.shape[0], label_map.shape[1]
+        check_size(path, found_hw, record, size_hw)
         masks = encode_label_map(label_map)
-        rows = np.flatnonzero(~np.isin(masks.ids, self._labels.void))
-        labels = masks.ids[rows].tolist()
-        categories = [self._category(label, path) for label in labels]
-        columns = {
-            "image_id": [record.image_id] * len(rows),
-            "segment_id": np.arange(1, len(rows) + 1),
-            "ordinal": np.arange(len(rows)),
-            "category_id": categories,
-            "isthing": [self._isthing[category_id] for category_id in categories],
-            "iscrowd": np.zeros(len(rows), dtype=np.bool_),
-            "area": masks.areas[rows],
-            "bbox": masks.bboxes[rows],
-            "height": np.full(len(rows), height),
-            "width": np.full(len(rows), width),
-            "counts": [masks.counts[row] for row in rows],
-            "source_id": labels,
-        }
-        return segment_table(columns), (height, width)
+        chosen = np.flatnonzero(~np.isin(masks.ids, self._labels.void))
+        categories = [self._category(label, path) for label in masks.ids[chosen].tolist()]
+        isthing = [self._isthing[category_id] for category_id in categories]
+        ordinals = np.arange(len(chosen))
+        return painted_rows(
+            record, masks, chosen, found_hw, ordinal=ordinals, category_id=categories, isthing=isthing
+        ), found_hw
 
     def _category(self, label: int, path: Path) -> int:
         category_id = self._labels.category_of.get(label)
