@@ -88,7 +88,9 @@ def test_pixels_go_to_the_most_probable_query_and_the_rest_is_void():
     np.testing.assert_allclose(result.scores, [0.9, 0.95], atol=1e-6)
 
 
-def test_a_tie_goes_to_the_first_query():
+@pytest.mark.parametrize("chunk", [1, 1 << 24], ids=["apart", "together"])
+def test_a_tie_goes_to_the_first_query(chunk, monkeypatch):
+    monkeypatch.setattr(frames, "CHUNK_PIXELS", chunk)
     masks = rectangles(4, [(0, 0, 4, 4), (0, 0, 4, 4)])
     result = exact(masks, [2, 1], [0.9, 0.9])
     assert result.class_index.tolist() == [2]
@@ -173,8 +175,6 @@ def test_an_instances_score_is_class_score_times_mean_mask_probability():
 @pytest.mark.parametrize("chunk", [1, 3 * 64 * 64])
 def test_chunks_do_not_change_the_result(function, chunk, monkeypatch):
     outputs, sizes = random_outputs(3, rows=3, queries=10), random_sizes(3, 3, most=60)
-    outputs.masks_queries_logits[:, 5] = outputs.masks_queries_logits[:, 1]
-    outputs.class_queries_logits[:, 5] = outputs.class_queries_logits[:, 1]  # ties across chunks
     whole = function(outputs, sizes, 64, threshold=0.1)
     monkeypatch.setattr(frames, "CHUNK_PIXELS", chunk)
     for one, other in zip(whole, function(outputs, sizes, 64, threshold=0.1), strict=True):
