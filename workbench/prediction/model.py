@@ -5,7 +5,8 @@ shape may round differently (measured on a CPU: 1e-6 in the mask logits of a bat
 the rows of an undisturbed one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from workbench.prediction.classes import ClassMap
 from workbench.prediction.encode import Failed, Prediction
 from workbench.prediction.options import TaskOptions
 from workbench.prediction.segments_of import segments
+
+SEED = 0
+"""Of everything random in a prediction."""
 
 Note = Callable[[str], None]
 
@@ -53,6 +57,7 @@ class Predictor:
     ) -> None:
         self.model, self.processor, self.options, self.batch_size = model, processor, options, batch_size
         self.dtype, self.note = dtype, note
+        self._draws_masks = bool(((model.attn_mask_probs > 0) & (model.attn_mask_probs < 1)).any())
         self._used = list(classes.used)
         self._all_used = len(self._used) == len(classes.of_class)
         self.categories = tuple(category for category in classes.of_class if category is not None)
@@ -60,7 +65,7 @@ class Predictor:
 
     def prepare(self, path: Path) -> Prepared:
         """Read and preprocess an image; safe to call from several threads. Raises ImageInputError."""
-        image = rgb_tensor(path)  # (3, h, w)
+        image = rgb_tensor(path, where=str(path))  # (3, h, w)
         batch = self.processor.preprocess([image], return_tensors="pt")
         spans = tuple((int(start), int(end)) for _, start, end in batch.patch_offsets)
         return Prepared(batch.pixel_values, spans, (int(image.shape[1]), int(image.shape[2])))
@@ -104,9 +109,21 @@ class Predictor:
         count = len(inputs)
         if count < self.batch_size:
             inputs = torch.cat([inputs, inputs.new_zeros(self.batch_size - count, *inputs.shape[1:])])
-        with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        autocast = torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        with autocast, self._fixed_randomness():
             outputs = self.model(pixel_values=inputs.to(device))
         return outputs.masks_queries_logits[:count], outputs.class_queries_logits[:count]
+
+    @contextmanager
+    def _fixed_randomness(self) -> Iterator[None]:
+        """Attention masks of a probability between 0 and 1 are drawn: let every session draw the same."""
+        if not self._draws_masks:
+            yield
+            return
+        device = self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(SEED)
+            yield
 
     def _halve(self) -> None:
         torch.cuda.empty_cache()  # does nothing where there is no GPU

@@ -21,6 +21,7 @@ from workbench.prediction import defaults
 from workbench.prediction.checkpoint import Checkpoint, open_checkpoint
 from workbench.prediction.classes import ClassMap, match_classes
 from workbench.prediction.device import choose_device, choose_dtype
+from workbench.prediction.model import SEED
 from workbench.prediction.options import TaskOptions, task_options
 from workbench.prediction.run_folder import run_name
 
@@ -61,7 +62,7 @@ class Plan:
             **self.options.identity(),
             "dtype": self.dtype,
         }
-        provenance = {"command": _command(), "model": self.checkpoint.model_id, "seed": 0, "sessions": []}
+        provenance = {"command": _command(), "model": self.checkpoint.model_id, "seed": SEED, "sessions": []}
         definition = self.dataset.definition
         return runs.new_manifest(
             "predict", definition, self.options.task, self.classes.categories, identity, provenance
