@@ -11,7 +11,7 @@ from workbench.formats.annotated import AnnotatedDataset, thread_pool
 from workbench.formats.base import Dataset, ImageRecord
 from workbench.formats.images import ImagesDataset
 from workbench.formats.pictures import UNDECODABLE, decode_fully
-from workbench.formats.problems import KINDS, Problem, Severity, refuse
+from workbench.formats.problems import KINDS, Problem, Severity
 from workbench.formats.rows import Entry, GroundTruthSource
 from workbench.formats.tasks import annotation_kinds
 
@@ -70,8 +70,11 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
     segments: dict[str, int] = {}
     missing = list(_missing_files(definition))
     found.add(missing)
+    # COCO's files list the images: without their folder each is reported missing, and the annotations are still read.
+    listed = "images" if definition.format == "coco" else None
+    if any(problem.code == "file_missing" and problem.where != listed for problem in missing):
+        return Report(definition.name, 0, {}, found.findings())
     try:
-        refuse(missing)
         images = _images(dataset)
         found.add(dataset.problems() if isinstance(dataset, AnnotatedDataset | ImagesDataset) else [])
         sizes = _check_images(definition, images, found, report)
@@ -79,8 +82,7 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
             for kind, source in dataset.sources.items():
                 segments[kind] = _check_source(kind, source, sizes, found, report)
     except DatasetError as error:
-        if not any(problem.code == "file_missing" for problem in missing):
-            found.add([Problem("unreadable", definition.name, str(error))])
+        found.add([Problem("unreadable", definition.name, str(error))])
     return Report(definition.name, len(images), segments, found.findings())
 
 
