@@ -12,6 +12,7 @@ The manifest's keys, all JSON values:
     dataset      {"name", "definition" (absolute path of the TOML file), "format"}
     task         "panoptic", "instance" or "semantic"
     categories   [{"category_id", "name", "isthing", "color"}, ...]: what `category_id` in the tables means
+    iou_types    of an instance run: which AP it allows, ["segm", "bbox"] unless it says otherwise
     identity     whatever decides the rows (dataset fingerprint, model, weights, parameters): a resume must agree
     provenance   what does not decide them: versions, device, command, times, one record a session
 """

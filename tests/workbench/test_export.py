@@ -248,6 +248,14 @@ def test_segments_of_a_model_are_painted_with_their_segment_id(tmp_path: Path) -
     assert not pixels[..., 1:].any()
 
 
+@pytest.mark.parametrize("source_ids", [[0, 9], [None, 9], [900100581187, 9], [9, 9]])
+def test_source_ids_that_a_png_cannot_hold_give_way_to_segment_ids(tmp_path: Path, source_ids: list[Any]) -> None:
+    segments = table([columns_from(0, 2), columns_from(3, 7)], source_id=source_ids)
+    write_coco_panoptic([(segments, IMAGES)], DATASET.categories, tmp_path / "out.json", tmp_path)
+    infos = json.loads((tmp_path / "out.json").read_text())["annotations"][0]["segments_info"]
+    assert [info["id"] for info in infos] == [1, 2]
+
+
 def test_every_image_gets_an_annotation_and_those_of_unknown_size_are_named(tmp_path: Path) -> None:
     unknown = IMAGES.set_column(2, IMAGES.schema.field(2), pa.array([5, None, 1], pa.int32()))
     segments = table([columns_from(0, 7)])

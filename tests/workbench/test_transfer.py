@@ -74,7 +74,7 @@ def test_every_image_of_the_dataset_has_a_row(imported: Run) -> None:
 def test_the_manifest_says_what_was_imported(imported: Run, results: Path) -> None:
     manifest = imported.manifest
     assert (manifest["source"], manifest["status"], imported.task) == ("import", "complete", "instance")
-    assert set(manifest["identity"]) == {"dataset_fingerprint", "format", "source_sha256"}
+    assert set(manifest["identity"]) == {"dataset", "format", "source_sha256"}
     assert manifest["provenance"]["source"] == str(results.resolve())
     assert manifest["provenance"]["notes"] == ["no record for 1 of 3 images, which get no segments: 2"]
 

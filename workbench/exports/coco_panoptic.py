@@ -23,9 +23,9 @@ def write_coco_panoptic(
 ) -> tuple[str, ...]:
     """Write the JSON to `path` and a PNG for each image into `png_folder`, which exists; returns the images left out.
 
-    Segment ids are those of the source where the table knows them, else `segment_id`. An image of unknown size (it
-    could not be read) is left out. `category_id_offset` is the dataset definition's. Raises TransferError for segments
-    that overlap and for ids that a PNG cannot hold.
+    Segment ids are those of the source where the table knows them and a PNG can hold them (1 to 256^3 - 1), else
+    `segment_id`. An image of unknown size (it could not be read) is left out. `category_id_offset` is the dataset
+    definition's. Raises TransferError for segments that overlap.
     """
     images, annotations, left_out = [], [], []
     for image in by_image(chunks):
@@ -49,16 +49,13 @@ def write_coco_panoptic(
 
 
 def _segment_ids(image: ImageSegments) -> list[int]:
-    """The id that each row's pixels get, unique within the image."""
-    source_ids: list[int] = image.rows["source_id"].to_pylist()
-    if None in source_ids:
-        return list(image.rows["segment_id"].to_pylist())
-    for source_id in source_ids:
-        if not _VOID_ID < source_id <= _LARGEST_ID:
-            raise TransferError(
-                f"image {image.image_id}: segment id {source_id} does not fit into a panoptic PNG (1 to {_LARGEST_ID})."
-            )
-    return source_ids
+    """The id that each row's pixels get: the source's where a PNG can hold all of the image's, else `segment_id`."""
+    source_ids: list[int | None] = image.rows["source_id"].to_pylist()
+    usable = [i for i in source_ids if i is not None and _VOID_ID < i <= _LARGEST_ID]
+    if len(set(usable)) == len(source_ids):
+        return usable
+    segment_ids: list[int] = image.rows["segment_id"].to_pylist()
+    return segment_ids
 
 
 def _painted(image: ImageSegments, ids: Sequence[int], size_hw: tuple[int, int]) -> NDArray[np.int64]:

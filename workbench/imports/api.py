@@ -2,14 +2,14 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+import workbench
 from workbench import catalog, runs
 from workbench.errors import OptionError, TransferError, WorkbenchError, did_you_mean
 from workbench.formats import open_dataset
@@ -80,14 +80,14 @@ def _open_source(path: Path, dataset: Dataset, format: str, png: Path | None) ->
 
 def _manifest(predictions: PredictionSource, path: Path, dataset: Dataset, format: str) -> dict[str, Any]:
     identity = {
-        "dataset_fingerprint": dataset.fingerprint(),
+        "dataset": dataset.fingerprint(),
         "format": format,
         "source_sha256": predictions.sha256(),
     }
     provenance = {
         "source": str(path.resolve()),
         "notes": list(predictions.notes),
-        "versions": {"eomt-workbench": version("eomt-workbench")},
+        "versions": {"workbench": workbench.__version__},
         "started": _now(),
     }
     manifest = runs.new_manifest(
@@ -134,4 +134,4 @@ def _image_rows(records: Sequence[ImageRecord], sizes: Mapping[str, tuple[int, i
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return datetime.now(UTC).isoformat(timespec="seconds")

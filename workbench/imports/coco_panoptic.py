@@ -172,7 +172,7 @@ class CocoPanoptic(PaintedSource):
 def _annotations_of(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TransferError(f"{path}: not readable as JSON ({error}). Write the file again.") from error
     annotations = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(annotations, list) or not all(isinstance(annotation, dict) for annotation in annotations):

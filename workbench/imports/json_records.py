@@ -77,6 +77,8 @@ class _Text:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._at)
+            except RecursionError as error:
+                raise self.broken("nested too deeply") from error
             except json.JSONDecodeError as error:
                 if not self._read_more():
                     raise self.broken(error.msg) from error
