@@ -117,7 +117,9 @@ class AnnotatedDataset(Dataset):
         source, derive = self._route(task)
         refuse(self.file_problems)
         refuse(source.problems)
-        entries = _by_image(source.entries) if derive is things_of else source.entries
+        entries = sorted(source.entries, key=lambda entry: entry.record.ordinal)
+        if derive is things_of:  # an instances file would list its images so
+            entries = [replace(entry, ordinal=ordinal) for ordinal, entry in enumerate(entries)]
         with thread_pool() as pool:
             for start in range(0, len(entries), images_per_table):
                 part = entries[start : start + images_per_table]
@@ -177,12 +179,6 @@ def panoptic_png_folder(definition: DatasetDefinition) -> Path:
 def thread_pool() -> ThreadPoolExecutor:
     """Threads for reading pictures."""
     return ThreadPoolExecutor(max_workers=min(_MOST_THREADS, os.cpu_count() or 1))
-
-
-def _by_image(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries ascending by image, as an instances file has them."""
-    ordered = sorted(entries, key=lambda entry: entry.record.ordinal)
-    return [replace(entry, ordinal=ordinal) for ordinal, entry in enumerate(ordered)]
 
 
 def _convert_or_refuse(source: GroundTruthSource, entry: Entry) -> Converted:

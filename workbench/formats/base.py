@@ -63,6 +63,8 @@ class Dataset(ABC):
     def ground_truth(self, task: Task, images_per_table: int = 256) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Ground truth of one kind as (segment table, image table) pairs of at most `images_per_table` images.
 
+        Images come in the order of `images`, as they do in runs: who walks through both reads each shard but once.
+
         Within an image `segment_id` counts 1.. in ascending order of the source's ids, `ordinal` is the position in the
         source file, and panoptic and semantic tables carry the image's void pixels as one row (`segment_id` 0). The
         image table's `ordinal` is the position in the annotation file's own list: panopticapi sums IoUs in that order.
