@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eomt.auto import load_model as load_model
+    from eomt.backbones import from_backbone as from_backbone
+    from eomt.backbones import load_delta as load_delta
     from eomt.checkpoint import CheckpointWarning as CheckpointWarning
     from eomt.configuration import EomtConfig as EomtConfig
     from eomt.dinov3 import EomtDinov3Config as EomtDinov3Config
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from eomt.errors import ImageInputError as ImageInputError
     from eomt.errors import LabelMapError as LabelMapError
     from eomt.errors import ProcessorError as ProcessorError
+    from eomt.hub import HubOptions as HubOptions
     from eomt.image_processing import EomtImageProcessor as EomtImageProcessor
     from eomt.image_processing import EomtImageProcessorPil as EomtImageProcessorPil
     from eomt.loss import EomtLoss as EomtLoss
@@ -37,9 +40,12 @@ _HOME = {
     "EomtImageProcessor": "image_processing",
     "EomtImageProcessorPil": "image_processing",
     "EomtLoss": "loss",
+    "HubOptions": "hub",
     "ImageInputError": "errors",
     "LabelMapError": "errors",
     "ProcessorError": "errors",
+    "from_backbone": "backbones",
+    "load_delta": "backbones",
     "load_model": "auto",
 }
 

@@ -39,15 +39,14 @@ def load_checkpoint(
 ) -> _Model:
     """A model in eval mode with the weights of a folder or hub id; the arguments are those of `from_pretrained`.
 
-    The weights take the place of parameters that never had memory or random numbers, so that loading costs little more
-    than reading. Raises `CheckpointError`.
+    Raises `CheckpointError`.
     """
     config = config or _read_config(config_class, id_or_folder, options)
     state = read_weights(id_or_folder, options)
     if is_delta(state):
         raise CheckpointError(
             f"{place(id_or_folder)} holds the difference to a DINOv3 backbone; with that backbone at hand, load it by"
-            " EomtDinov3ForUniversalSegmentation.from_delta."
+            " eomt.load_delta."
         )
     if is_original(state):
         state = from_original(state)
@@ -57,10 +56,26 @@ def load_checkpoint(
             f"{place(id_or_folder)} has no config.json of an EoMT (with a model_type); without it, pass"
             f" config={config_class.__name__}(...)."
         )
-    state = _fill_tolerated(split_packed_swiglu(state), config, str(id_or_folder))
+    return build_model(model_class, config, split_packed_swiglu(state), str(id_or_folder), dtype, device)
+
+
+def build_model(
+    model_class: type[_Model],
+    config: EomtConfig,
+    state: dict[str, Tensor],
+    source: str,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+) -> _Model:
+    """A model in eval mode that has these weights, all of them; `source` names them in errors and warnings.
+
+    They take the place of parameters that never had memory or random numbers, so that loading costs little more than
+    reading.
+    """
+    state = _fill_tolerated(state, config, source)
     with torch.device("meta"):
         model = model_class(config)
-    check_keys(state, model.state_dict(), str(id_or_folder))
+    check_keys(state, model.state_dict(), source)
     model.load_state_dict(_cast(state, model, _floating(dtype), device), assign=True)
     return model.eval()
 
@@ -124,7 +139,7 @@ def _fill_tolerated(state: dict[str, Tensor], config: EomtConfig, source: str) -
             f"{source}: attn_mask_probs is missing and taken as ones, so attention is masked at inference too. If the"
             " masks were annealed away in training, set it to zeros: model.attn_mask_probs.zero_().",
             CheckpointWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         state["attn_mask_probs"] = torch.ones(config.num_blocks)
     return state

@@ -24,6 +24,10 @@ _MODULES = {
     "encoder.backbone.pos_embed": "embeddings.position_embeddings.weight",
     "encoder.backbone.patch_embed.proj": "embeddings.patch_embeddings.projection",
     "encoder.backbone.norm": "layernorm",
+    # DINOv3's, which come from transformers; the layers' names are the published ones already.
+    "encoder.backbone.patch_embed.cls_token": "embeddings.cls_token",
+    "encoder.backbone.patch_embed.register_tokens": "embeddings.register_tokens",
+    "encoder.backbone.patch_embed.patch_embeddings": "embeddings.patch_embeddings",
 }
 # The same inside `encoder.backbone.blocks.N` -> `layers.N`, and inside `upscale.N` -> `upscale_block.block.N`.
 _LAYER = {
@@ -36,6 +40,7 @@ _LAYER = {
     "mlp.fc2": "mlp.fc2",
     "ls2.gamma": "layer_scale2.lambda1",
 }
+_DINOV3_LAYER = r"norm[12]|attention\.[qkvo]_proj|layer_scale[12]\.lambda1|mlp\.(gate|up|down)_proj"
 _UPSCALE = {"conv1": "conv1", "conv2": "conv2", "norm": "layernorm2d"}
 
 # Kept in the original's files and by the image processor here.
@@ -121,7 +126,8 @@ def _published_name(original: str) -> str | None:
     if leaf not in ("weight", "bias"):
         stem, dot, leaf = original, "", ""
     if match := re.fullmatch(r"encoder\.backbone\.blocks\.(\d+)\.(.+)", stem):
-        module = f"layers.{match[1]}.{_LAYER[match[2]]}" if match[2] in _LAYER else None
+        part = match[2] if re.fullmatch(_DINOV3_LAYER, match[2]) else _LAYER.get(match[2])
+        module = f"layers.{match[1]}.{part}" if part else None
     elif match := re.fullmatch(r"upscale\.(\d+)\.(.+)", stem):
         module = f"upscale_block.block.{match[1]}.{_UPSCALE[match[2]]}" if match[2] in _UPSCALE else None
     else:

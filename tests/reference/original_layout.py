@@ -41,3 +41,21 @@ def to_original(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = name.replace("upscale_block.block", "upscale").replace("layernorm2d", "norm")
         original[f"network.{name}"] = tensor
     return original
+
+
+def to_original_delta(state: dict[str, Tensor], base: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Published `eomt_dinov3` weights as the original's DINOv3 file: the backbone's minus `base` (Meta's names)."""
+    original = {"criterion.empty_weight": torch.zeros(1)}
+    heads = {}
+    for key, tensor in state.items():
+        if not key.startswith(("embeddings.", "layers.", "layernorm.")):
+            heads[key] = tensor
+        elif key.startswith("embeddings."):
+            original[key.replace("embeddings.", "network.encoder.backbone.patch_embed.", 1)] = tensor - base[key]
+        elif key.startswith("layers."):
+            name = key.replace("layers.", "network.encoder.backbone.blocks.", 1)
+            original[name] = tensor - base[key.replace("layers.", "layer.", 1)]
+        else:
+            name = key.replace("layernorm.", "network.encoder.backbone.norm.", 1)
+            original[name] = tensor - base[key.replace("layernorm.", "norm.", 1)]
+    return original | to_original(heads) | {"network.attn_mask_probs": -torch.ones(len(state["attn_mask_probs"]))}
