@@ -59,7 +59,7 @@ def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches) -> pa.
     _pair(found, gts[no_crowd], dets[no_crowd], iou[no_crowd])
     tp = matches.tp[:, 0, 0]
     predicted[0][matches.pred_rows] = np.where(tp, _TP, np.where(matches.fp[:, 0, 0], _FP, _IGNORED))
-    found[0][at_half[has_match & ~tp & ~gt.iscrowd[at_half]]] = _FN  # annotation id 0: matched, and yet not counted
+    found[0][gts[no_crowd & ~tp[has_match]]] = _FN  # annotation id 0: matched, and yet not counted
     return _both("instance", gt, pred, found, predicted)
 
 

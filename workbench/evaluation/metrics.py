@@ -5,14 +5,14 @@ Values are fractions; None (null) stands where a value does not exist, never -1 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from math import isnan
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
 
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.instance import Geometry
-from workbench.evaluation.panoptic import PanopticResult
+from workbench.evaluation.panoptic import PanopticMean, PanopticResult
 from workbench.evaluation.semantic import SemanticResult
 from workbench.formats.base import Category
 
@@ -58,9 +58,9 @@ def panoptic_json(result: PanopticResult, categories: Sequence[Category]) -> Jso
         "iou_sum": result.iou_sum,
     }
     return {
-        "all": asdict(result.mean()),
-        "things": asdict(result.mean(isthing=True)),
-        "stuff": asdict(result.mean(isthing=False)),
+        "all": _mean(result.mean()),
+        "things": _mean(result.mean(isthing=True)),
+        "stuff": _mean(result.mean(isthing=False)),
         "per_category": _per_category(categories, columns),
     }
 
@@ -126,7 +126,11 @@ def _per_category(categories: Sequence[Category], columns: Mapping[str, Iterable
     }
 
 
+def _mean(mean: PanopticMean) -> Json:
+    return {name: _plain(value) for name, value in asdict(mean).items()}
+
+
 def _plain(value: Any) -> int | float | None:
-    """A number of JSON's kind; None for NaN."""
+    """A number of JSON's kind; None for NaN, and for the infinite IoU that a declared area of 0 can give."""
     number: int | float | None = value.item() if hasattr(value, "item") else value
-    return None if isinstance(number, float) and isnan(number) else number
+    return number if number is None or isfinite(number) else None
