@@ -92,10 +92,10 @@ def test_unlisted_segments_can_be_void_or_neither_void_nor_segment(tmp_path):
         assert picked(rows(path, "panoptic"), "source_id", "area") == expected
 
 
-def test_panoptic_images_keep_the_order_of_the_annotation_list(tmp_path):
+def test_images_come_ascending_and_panoptic_ones_remember_their_place_in_the_list(tmp_path):
     maps = {image_id: [[C]] for image_id in (10, 9, 2)}
     path, _ = write_panoptic(tmp_path, maps, {image_id: [{"id": C, "category_id": 1}] for image_id in maps})
-    assert picked(tables(path, "panoptic")[1].to_pylist(), "image_id", "ordinal") == [("10", 0), ("9", 1), ("2", 2)]
+    assert picked(tables(path, "panoptic")[1].to_pylist(), "image_id", "ordinal") == [("2", 2), ("9", 1), ("10", 0)]
     assert picked(tables(path, "instance")[1].to_pylist(), "image_id", "ordinal") == [("2", 0), ("9", 1), ("10", 2)]
     assert [image.image_id for image in opened(path).images()] == ["2", "9", "10"]
 
