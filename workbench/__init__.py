@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
+    from workbench.evaluation.evaluation import evaluate
     from workbench.exports.api import export
     from workbench.imports.api import import_predictions
     from workbench.prediction.api import predict
@@ -22,12 +23,13 @@ __version__ = "0.1.0"
 _HOME = {
     "Run": "workbench.runs",
     "WorkbenchError": "workbench.errors",
+    "evaluate": "workbench.evaluation.evaluation",
     "export": "workbench.exports.api",
     "import_predictions": "workbench.imports.api",
     "predict": "workbench.prediction.api",
 }
 
-__all__ = ["Run", "WorkbenchError", "__version__", "export", "import_predictions", "predict"]
+__all__ = ["Run", "WorkbenchError", "__version__", "evaluate", "export", "import_predictions", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,6 @@ from workbench.formats.derive import merged_by_category, things_of
 from workbench.runs import Run
 from workbench.segments import image_table, segment_table
 
-
 _NUMBERS = itertools.count()
 
 
@@ -96,7 +95,7 @@ def make_run(
         dataset.definition,
         task,
         dataset.categories if categories is None else categories,
-        {"dataset_fingerprint": dataset.fingerprint(), **(identity or {})},
+        {"dataset": dataset.fingerprint(), **(identity or {})},
         {},
     )
     run = runs.create_or_resume(folder, {**about, "status": runs.COMPLETE, **manifest})

@@ -322,7 +322,7 @@ def bundled_run(in_empty_folder: Path, shared_data: Path) -> Path:
 def test_changed_annotations_are_told(bundled_run):
     run = runs.Run.open(bundled_run)
     assert evaluate(run).notes == ()
-    run = run.updated(identity={**run.manifest["identity"], "dataset_fingerprint": "another"})
+    run = run.updated(identity={**run.manifest["identity"], "dataset": "another"})
     assert evaluate(run).notes == (
         "the annotations or images of coco_panoptic_sample have changed since the run was made",
     )

@@ -164,8 +164,8 @@ def _open_dataset(run: Run, dataset: Dataset | str | None) -> Dataset:
 
 def _notes(run: Run, truth: Dataset, dataset: Dataset | str | None) -> list[str]:
     notes = []
-    identity = run.manifest.get("identity", {})
-    if dataset is None and truth.fingerprint() not in identity.values():
+    made_with = run.manifest.get("identity", {}).get("dataset")
+    if dataset is None and made_with not in (None, truth.fingerprint()):
         notes.append(f"the annotations or images of {truth.definition.name} have changed since the run was made")
     renamed = agreement.category_note(run, truth.categories)
     return notes if renamed is None else [*notes, renamed]
