@@ -19,7 +19,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from workbench import catalog
 from workbench.cli import main
+from workbench.exports.coco_panoptic import write_coco_panoptic
+from workbench.formats import open_dataset
 
 DEFINITIONS = Path(__file__).parent.parent / "definitions"
 TOLERANCE = 1e-9
@@ -235,6 +238,24 @@ def panopticapi_counts(truth: Path, found: Path) -> dict[int, tuple[float, int, 
     with contextlib.redirect_stdout(io.StringIO()):
         counted = pq_compute_single_core(0, pairs, *folders, categories)
     return {label: (entry.iou, entry.tp, entry.fp, entry.fn) for label, entry in counted.pq_per_cat.items()}
+
+
+def test_ground_truth_is_written_as_it_was_read(shared_data: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(catalog.find(str(DEFINITIONS / "coco_panoptic_sample.toml")))
+    write_coco_panoptic(dataset.ground_truth("panoptic"), dataset.categories, tmp_path / "out.json", tmp_path)
+    original = shared_data / "coco_panoptic_sample/annotations/panoptic_val2017.json"
+    entries = [json.loads(path.read_text())["annotations"] for path in (original, tmp_path / "out.json")]
+    for before, after in zip(*entries, strict=True):
+        assert [{key: info[key] for key in old} for old, info in _infos(before, after)] == before["segments_info"]
+        with (
+            Image.open(original.with_suffix("") / before["file_name"]) as png,
+            Image.open(tmp_path / after["file_name"]) as written,
+        ):
+            np.testing.assert_array_equal(np.asarray(written), np.asarray(png))
+
+
+def _infos(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    return zip(before["segments_info"], after["segments_info"], strict=True)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.format == "index-png"], ids=str)

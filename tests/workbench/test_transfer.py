@@ -173,9 +173,12 @@ def test_images_that_could_not_be_read_are_named(imported: Run, tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["001.png", "010.png"]
 
 
-def test_a_panoptic_export_is_named_by_its_json(imported: Run, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"name it .*out\.json"):
-        export(imported, "coco-panoptic", tmp_path / "out")
+def test_a_json_goes_into_a_folder_where_out_names_one(imported: Run, dataset: str, tmp_path: Path) -> None:
+    assert export(imported, "coco-results", tmp_path / "a") == tmp_path / "a" / "results.json"
+    assert export(imported, "coco-panoptic", tmp_path / "b") == tmp_path / "b" / "panoptic.json"
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["panoptic", "panoptic.json"]
+    again = import_predictions(tmp_path / "b", dataset, "coco-panoptic", tmp_path / "again")
+    assert again.segments()["counts"].equals(imported.segments()["counts"])
 
 
 def test_a_failed_export_leaves_what_was_there(imported: Run, tmp_path: Path) -> None:
@@ -201,8 +204,9 @@ def test_formats_and_options_that_make_no_sense_are_misuse(imported: Run, datase
         import_predictions(results, dataset, "coco-results", png="folder")
 
 
-def test_a_folder_in_place_of_a_json_is_refused(dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"is a folder\. For coco-panoptic name the JSON file"):
+def test_a_source_that_is_not_there_or_not_clear_is_refused(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "second.json").write_text("[]")
+    with pytest.raises(TransferError, match="holds 2 JSON files, not one"):
         import_predictions(tmp_path, dataset, "coco-panoptic", tmp_path / "run")
     with pytest.raises(TransferError, match=r"nothing\.json: no such file"):
         import_predictions(tmp_path / "nothing.json", dataset, "coco-results", tmp_path / "run")

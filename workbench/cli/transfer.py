@@ -47,14 +47,15 @@ def import_command(
 @click.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=_FORMAT, required=True, help="What to write.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file, or folder for index-png.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @click.option("--yes", is_flag=True, help="Replace what is at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with path and format.")
 def export_command(run: Path, format_: TransferFormat, out: Path, yes: bool, as_json: bool) -> None:
     """Write the run folder RUN in a format that other tools read.
 
-    coco-results is a JSON array of detections, coco-panoptic a JSON with a folder of PNGs of the same stem beside it,
-    index-png a folder of label maps. The last line of the output is the file or folder.
+    coco-results is a JSON array of detections, coco-panoptic a JSON with a folder of PNGs of the same stem beside it
+    (both go into the folder --out where that does not end in .json), index-png a folder of label maps. The last line of
+    the output is what `workbench import` takes.
 
     \b
     workbench export runs/mine --format coco-results --out detections.json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from workbench.errors import OptionError, TransferError, did_you_mean
+from workbench.errors import OptionError, did_you_mean
 from workbench.exports import staging
 from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.coco_results import write_coco_results
@@ -26,10 +26,11 @@ def export(
     overwrite: bool = False,
     note: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write a run's segments in another format; returns the file or folder that `workbench import` takes.
+    """Write a run's segments in another format; returns the JSON file or the folder, as `import_predictions` takes it.
 
-    coco-results: `out` is the JSON file. coco-panoptic: `out` is the JSON file (its name ends in .json), and the PNGs
-    go into the folder of the same stem beside it. index-png: `out` is the folder of label maps.
+    coco-results: `out` is the JSON file. coco-panoptic: `out` is the JSON file, and the PNGs go into the folder of the
+    same stem beside it. Where the name does not end in .json, `out` is a folder that gets results.json or panoptic.json
+    with panoptic/. index-png: `out` is the folder of label maps.
 
     `note` is called with what the user should know and no error says. Raises OptionError for an unknown format, and
     TransferError where the format cannot hold the segments (overlaps, missing scores) or something is at `out` already,
@@ -38,16 +39,18 @@ def export(
     if format not in TRANSFER_FORMATS:
         raise OptionError(f"unknown format {format!r}. {did_you_mean(format, TRANSFER_FORMATS)}")
     opened = run if isinstance(run, Run) else Run.open(run)
-    path = Path(out)
     tell = note or (lambda text: None)
     if not opened.complete:
         tell(f"{opened.path} is incomplete: only the images that it holds so far are exported")
-    if format == "coco-results":
-        _export_results(opened, path, overwrite)
+    if format == "index-png":
+        path = Path(out)
+        _tell_left_out(_export_index_png(opened, path, overwrite), tell)
     elif format == "coco-panoptic":
+        path = _json_path(Path(out), "panoptic")
         _tell_left_out(_export_panoptic(opened, path, overwrite), tell)
     else:
-        _tell_left_out(_export_index_png(opened, path, overwrite), tell)
+        path = _json_path(Path(out), "results")
+        _export_results(opened, path, overwrite)
     return path
 
 
@@ -60,6 +63,10 @@ def chunks_of(run: Run, images_per_chunk: int = _IMAGES_PER_CHUNK) -> Iterator[t
     yield from zip(tables, parts, strict=True)
 
 
+def _json_path(path: Path, stem: str) -> Path:
+    return path if path.suffix == ".json" else path / f"{stem}.json"
+
+
 def _export_results(run: Run, path: Path, overwrite: bool) -> None:
     staging.check_file(path, overwrite)
     masks = "segm" in run.manifest.get("iou_types", ["segm"])
@@ -68,8 +75,6 @@ def _export_results(run: Run, path: Path, overwrite: bool) -> None:
 
 
 def _export_panoptic(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
-    if path.suffix != ".json":
-        raise TransferError(f"{path}: a panoptic export is a JSON file and a folder beside it: name it {path}.json.")
     folder = path.with_suffix("")
     staging.check_file(path, overwrite)
     staging.check_folder(folder, overwrite)

@@ -37,7 +37,8 @@ def import_predictions(
     """A run of the predictions in `source`: a COCO results JSON, a COCO panoptic JSON, or a folder of label maps.
 
     Args:
-        source: the file or folder. A panoptic JSON's PNGs lie in the folder of its stem unless `png` names another.
+        source: the file or folder; a folder with a single JSON file stands for it. A panoptic JSON's PNGs lie in the
+            folder of its stem unless `png` names another.
         dataset: a dataset's name, the path of a definition, or an open dataset. All its images are in the run, those
             without predictions with no segments.
         out: the run folder, by default one below `runs/` named after dataset, task and source.
@@ -73,9 +74,16 @@ def _open_source(path: Path, dataset: Dataset, format: str, png: Path | None) ->
         raise TransferError(f"{path}: no such file or folder.")
     if format == "index-png":
         return IndexPng(path, dataset)
-    if not path.is_file():
-        raise TransferError(f"{path}: is a folder. For {format} name the JSON file.")
-    return CocoPanoptic(path, dataset, png) if format == "coco-panoptic" else CocoResults(path, dataset)
+    file = _json_in(path) if path.is_dir() else path
+    return CocoPanoptic(file, dataset, png) if format == "coco-panoptic" else CocoResults(file, dataset)
+
+
+def _json_in(folder: Path) -> Path:
+    """The JSON file of a folder that holds one, as an export may have written it."""
+    found = sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        raise TransferError(f"{folder}: holds {len(found)} JSON files, not one. Name the file instead of the folder.")
+    return found[0]
 
 
 def _manifest(predictions: PredictionSource, path: Path, dataset: Dataset, format: str) -> dict[str, Any]:
