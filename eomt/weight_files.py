@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
@@ -17,21 +18,26 @@ from eomt.hub import HubOptions, find_file, place, read_json, try_find_file
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ORIGINAL = "pytorch_model.bin"
+ORIGINAL_INDEX = "pytorch_model.bin.index.json"
 
 
 def read_weights(id_or_folder: str | PathLike[str], options: HubOptions | None = None) -> dict[str, Tensor]:
     """All tensors of a checkpoint by name, on the CPU, memory-mapped: a tensor that is not used is not read.
 
-    Takes `model.safetensors`, else the shards of its index, else `pytorch_model.bin` (tensors only, never other pickled
-    objects). Raises `CheckpointError` where there is none of them or one is damaged.
+    Takes `model.safetensors`, else the shards of its index, else `pytorch_model.bin` or its shards (tensors only, never
+    other pickled objects). Raises `CheckpointError` where there is none of them or one is damaged.
     """
     if path := try_find_file(id_or_folder, SINGLE, options):
         return _read_safetensors(path)
     if path := try_find_file(id_or_folder, INDEX, options):
-        return _read_shards(id_or_folder, path, options)
+        return _read_shards(id_or_folder, path, options, _read_safetensors)
     if path := try_find_file(id_or_folder, ORIGINAL, options):
         return _read_pickle(path)
-    raise CheckpointError(f"{place(id_or_folder)} has no weights: neither {SINGLE}, nor {INDEX}, nor {ORIGINAL}.")
+    if path := try_find_file(id_or_folder, ORIGINAL_INDEX, options):
+        return _read_shards(id_or_folder, path, options, _read_pickle)
+    raise CheckpointError(
+        f"{place(id_or_folder)} has no weights: neither {SINGLE} nor {ORIGINAL}, nor an index of either's shards."
+    )
 
 
 def write_weights(state: dict[str, Tensor], folder: Path, max_shard_size: int | str) -> None:
@@ -65,7 +71,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path, error) from error
 
 
-def _read_shards(id_or_folder: str | PathLike[str], index: Path, options: HubOptions | None) -> dict[str, Tensor]:
+def _read_shards(
+    id_or_folder: str | PathLike[str],
+    index: Path,
+    options: HubOptions | None,
+    read: Callable[[Path], dict[str, Tensor]],
+) -> dict[str, Tensor]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index} has no weight_map, which names the shard of each weight.")
@@ -73,7 +84,7 @@ def _read_shards(id_or_folder: str | PathLike[str], index: Path, options: HubOpt
     for name in sorted({str(name) for name in weight_map.values()}):
         if Path(name).name != name:
             raise CheckpointError(f"{index} names the shard {name!r}, which is outside its folder.")
-        state |= _read_safetensors(find_file(id_or_folder, name, options))
+        state |= read(find_file(id_or_folder, name, options))
     return state
 
 

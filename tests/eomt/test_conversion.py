@@ -1,5 +1,6 @@
 """Weights under the original repository's names, and older giants', load to the last bit."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,23 @@ def test_without_a_config_the_shapes_imply_it(tmp_path: Path, gated: bool) -> No
     loaded = EomtForUniversalSegmentation.from_pretrained(tmp_path)
     assert loaded.config == model.config
     assert_same_model(loaded, model)
+
+
+def test_the_originals_own_notes_are_not_taken_for_a_configuration(tmp_path: Path) -> None:
+    model = tiny_model()
+    (tmp_path / "config.json").write_text('{"image_size": 640, "num_queries": 5, "num_blocks": 2}')
+    torch.save(to_original(model.state_dict()), tmp_path / "pytorch_model.bin")
+    assert_same_model(EomtForUniversalSegmentation.from_pretrained(tmp_path), model)
+
+
+def test_an_original_file_in_shards_loads(tmp_path: Path) -> None:
+    model = tiny_model()
+    state = to_original(model.state_dict())
+    weight_map = {key: f"pytorch_model-0000{1 + index % 2}-of-00002.bin" for index, key in enumerate(state)}
+    for name in set(weight_map.values()):
+        torch.save({key: tensor for key, tensor in state.items() if weight_map[key] == name}, tmp_path / name)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_same_model(EomtForUniversalSegmentation.from_pretrained(tmp_path), model)
 
 
 def test_the_published_large_model_is_recognised_by_its_shapes() -> None:
