@@ -41,9 +41,7 @@ def set_probs(probs: list[float], *models: nn.Module) -> None:
 
 def assert_outputs_equal(ours: Any, theirs: Any) -> None:
     for name in ("masks_queries_logits", "class_queries_logits", "last_hidden_state"):
-        # Relative to the largest value: random weights make logits of some tens.
-        scale = max(1.0, float(theirs[name].detach().abs().max()))
-        assert float((ours[name] - theirs[name]).detach().abs().max()) / scale < 1e-5, name
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def recorded_masks(model: nn.Module, name: str) -> Iterator[list[Tensor | None]]
         hook.remove()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(40))
 def test_inference_equals_transformers(seed: int) -> None:
     ours, theirs = model_pair(random_settings(seed), seed)
     images = random_images(ours.config, seed=seed)

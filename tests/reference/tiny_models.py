@@ -64,7 +64,9 @@ def randomise(model: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(noise * 0.25 + (1 if "norm" in name and name.endswith("weight") else 0))
+            # The last one is small, so that mask logits stay of the order of one and 1e-5 is well above their rounding.
+            scale = 0.02 if name.startswith("mask_head.fc3") else 0.25
+            parameter.copy_(noise * scale + (1 if "norm" in name and name.endswith("weight") else 0))
 
 
 def model_pair(
