@@ -43,6 +43,7 @@ class BatchSize(click.ParamType[int | str]):
 @click.option(
     "--batch-size",
     type=BatchSize(),
+    metavar="N|auto",
     default="auto",
     help="Inputs of a forward pass. auto: 2 on a CPU; on a GPU 16 of 640x640, in proportion for other sizes. Halved "
     "where memory runs out.",
