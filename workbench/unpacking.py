@@ -1,10 +1,13 @@
 """Unpacking archives that others made: nothing outside the folder, no links, nothing of the user's replaced."""
 
+import gzip
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,17 @@ from workbench.errors import DatasetError
 
 _JUNK = ("__MACOSX", ".DS_Store")
 _CHUNK = 1 << 20
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # encrypted
+    NotImplementedError,  # a compression that zipfile does not know
+)
 
 Progress = Callable[[int, int], None]
 """Called with (files done, files in all)."""
@@ -61,7 +75,7 @@ def unpack(
                 _write(member, target)
                 if progress is not None:
                     progress(count, len(chosen))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise ArchiveError(
             f"{archive}: a broken or encrypted archive ({error}). Delete it and download again."
         ) from error
@@ -133,9 +147,12 @@ def _write(member: _Member, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.partial")
-    with member.open() as source, unfinished.open("wb") as file:
-        shutil.copyfileobj(source, file, _CHUNK)
-    unfinished.replace(target)
+    try:
+        with member.open() as source, unfinished.open("wb") as file:
+            shutil.copyfileobj(source, file, _CHUNK)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _same_content(member: _Member, target: Path) -> bool:
