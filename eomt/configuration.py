@@ -1,6 +1,5 @@
 """`EomtConfig`: every number that makes an EoMT, checked on construction, and the published sizes by name."""
 
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from os import PathLike
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from eomt.errors import CheckpointError, ConfigError
-from eomt.hub import HubOptions, find_file, read_json
+from eomt.hub import HubOptions, find_file, read_json, write_json
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
@@ -210,8 +209,7 @@ class EomtConfig:
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` into a folder, which is made if need be."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
-        (Path(folder) / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_json(Path(folder) / "config.json", self.to_dict())
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

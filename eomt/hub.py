@@ -1,4 +1,4 @@
-"""Find a checkpoint's files: in a local folder, or on the Hugging Face hub through its own client and cache."""
+"""A checkpoint's files: found in a local folder or, through its own client and cache, on the Hugging Face hub."""
 
 import json
 from dataclasses import dataclass
@@ -54,6 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, not an object.")
     return values
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write an object to a JSON file with sorted keys; the file appears whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _looks_like_hub_id(id_or_folder: str | PathLike[str]) -> bool:

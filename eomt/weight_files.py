@@ -1,6 +1,5 @@
 """Files of weights: one safetensors file or its shards, read and written; the original's `pytorch_model.bin`, read."""
 
-import json
 import pickle
 from collections.abc import Callable
 from os import PathLike
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eomt.errors import CheckpointError
-from eomt.hub import HubOptions, find_file, place, read_json, try_find_file
+from eomt.hub import HubOptions, find_file, place, read_json, try_find_file, write_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -55,8 +54,7 @@ def write_weights(state: dict[str, Tensor], folder: Path, max_shard_size: int | 
         save_file({key: state[key].contiguous() for key in keys}, part, metadata={"format": "pt"})
         part.replace(folder / name)
     if shards.is_sharded:
-        index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
-        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(folder / INDEX, {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename})
         written.add(INDEX)
     for file in (folder / SINGLE, folder / INDEX, *folder.glob("model-*-of-*.safetensors")):
         if file.name not in written:
