@@ -25,7 +25,7 @@ demo: install  ## Predict and evaluate the bundled sample with the bundled check
 	$(BIN)/workbench demo
 
 test: install lint  ## Lint, type-check and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: install  ## The tests that take minutes: full-size models
 	$(BIN)/python -m pytest -m slow
