@@ -7,6 +7,8 @@ Source: cocodataset/cocoapi, common/maskApi.c (rleToString, rleFrString).
 """
 
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 _OFFSET, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
 _LONGEST_CODE = 13  # characters that a 64-bit number can need
+_WORTH_COMPILING = 200_000  # characters, or runs, from which on NumPy takes longer than numba takes to load
 
 
 class RleError(ValueError):
@@ -36,6 +39,10 @@ class Runs:
 
     def areas(self) -> NDArray[np.int64]:
         """Pixels set in each mask, int64 of shape (n,)."""
+        kernels = _kernels(len(self.lengths))
+        if kernels is not None:
+            areas: NDArray[np.int64] = kernels.sums(self.lengths, self.offsets)[1]
+            return areas
         ones = self.lengths.copy()
         position = np.arange(len(ones)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
         ones[position % 2 == 0] = 0
@@ -60,11 +67,20 @@ def decode(counts: bytes, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def parse_runs(column: pa.Array | pa.ChunkedArray | list[bytes]) -> Runs:
-    """The run lengths behind a column of compressed counts, in one vectorised pass.
+    """The run lengths behind a column of compressed counts; a large one is read by compiled code where numba is there.
 
     Raises RleError (naming the first row) for null rows, characters outside the code, and numbers that are cut short.
     """
     raw, starts = _concatenated(column)
+    kernels = _kernels(len(raw))
+    if kernels is not None:
+        lengths, offsets, valid = kernels.parse(raw.copy(), starts, _LONGEST_CODE)
+        if valid:  # else the slow path says what is wrong, and where
+            return Runs(lengths, offsets)
+    return _parse_with_numpy(raw, starts)
+
+
+def _parse_with_numpy(raw: NDArray[np.uint8], starts: NDArray[np.int64]) -> Runs:
     code = raw.astype(np.int64) - _OFFSET
     if len(code) and (code.min() < 0 or code.max() > 0x3F):
         row = int(np.searchsorted(starts, np.flatnonzero((code < 0) | (code > 0x3F))[0], side="right") - 1)
@@ -93,6 +109,20 @@ def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
         raise RleError(
             f"row {row}: RLE counts sum to {int(runs.totals()[row])}, not height x width = {int(pixels[row])}"
         )
+
+
+def _kernels(size: int) -> ModuleType | None:
+    """The compiled functions, if the work is worth loading numba for and numba can be imported."""
+    return _compiled() if size >= _WORTH_COMPILING else None
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        from workbench import rle_kernels
+    except ImportError:
+        return None
+    return rle_kernels
 
 
 def _concatenated(
