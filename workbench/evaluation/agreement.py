@@ -50,7 +50,8 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
         )
     missing = [image_id for image_id in scored if image_id not in in_run]
     failed = [image_id for image_id in scored if in_run.get(image_id) == "failed"]
-    unlabelled = [image_id for image_id in in_run if image_id not in set(ids)]
+    with_ground_truth = set(ids)
+    unlabelled = [image_id for image_id in in_run if image_id not in with_ground_truth]
     notes = []
     if limit is not None:
         notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with --limit {limit}")

@@ -15,7 +15,7 @@ from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.instance import GEOMETRIES, Geometry
 from workbench.evaluation.metrics import metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
-from workbench.evaluation.passes import Comparison, Keep
+from workbench.evaluation.passes import Comparison, Keeping
 from workbench.evaluation.semantic import SemanticResult
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
@@ -75,7 +75,7 @@ def evaluate(
     truth = _open_dataset(opened, dataset)
     wanted = ground_truths(opened, truth)
     with runs.lock(opened.path):
-        with keeping.match_file(opened.path) as keep:
+        with keeping.row_files(opened.path) as keep:
             scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None))
             scores = scoring.run_passes(wanted)
         metrics = metrics_json(scores.panoptic, scores.instance, scores.semantic, truth.categories)
@@ -103,7 +103,7 @@ def ground_truths(run: Run, dataset: Dataset) -> tuple[Task, ...]:
 class _Scoring:
     """The passes of one evaluation, and what they find out about the images."""
 
-    def __init__(self, run: Run, dataset: Dataset, keep: Keep, progress: Progress) -> None:
+    def __init__(self, run: Run, dataset: Dataset, keep: Keeping, progress: Progress) -> None:
         self.run, self.dataset, self.keep, self.progress = run, dataset, keep, progress
         self.images: dict[Task, ScoredImages] = {}
         self.notes: list[str] = []
@@ -116,8 +116,8 @@ class _Scoring:
         if "instance" in wanted:
             found["instance"] = self._score_instances()
         if "semantic" in wanted:
-            keep = self.keep if self.run.task == "semantic" else None
-            found["semantic"] = passes.score_semantic(self._comparison("semantic"), keep)
+            comparison = self._comparison("semantic")
+            found["semantic"] = passes.score_semantic(comparison, self.keep, matched=self.run.task == "semantic")
         return Scores(**found)
 
     def _score_instances(self) -> dict[Geometry, InstanceResult]:

@@ -12,23 +12,35 @@ import pyarrow.parquet as pq
 
 from workbench import runs
 from workbench.evaluation.matches import MATCH_SCHEMA
-from workbench.evaluation.passes import Keep
+from workbench.evaluation.passes import Keep, Keeping
+from workbench.evaluation.per_image import DETECTION_SCHEMA, PER_IMAGE_SCHEMA
 from workbench.formats.base import Dataset
 from workbench.runs import Run
 from workbench.segments import write_parquet
 
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
+PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
 
 @contextmanager
-def match_file(folder: Path) -> Iterator[Keep]:
-    """Takes match rows as they come; the file is replaced when the block ends without an exception."""
-    partial = folder / f".{MATCHES}.partial"
+def row_files(folder: Path) -> Iterator[Keeping]:
+    """Takes rows as they come; the files are replaced when the block ends without an exception."""
+    with (
+        _row_file(folder / MATCHES, MATCH_SCHEMA) as matches,
+        _row_file(folder / PER_IMAGE, PER_IMAGE_SCHEMA) as per_image,
+        _row_file(folder / DETECTIONS, DETECTION_SCHEMA) as detections,
+    ):
+        yield Keeping(matches, per_image, detections)
+
+
+@contextmanager
+def _row_file(path: Path, schema: pa.Schema) -> Iterator[Keep]:
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with pq.ParquetWriter(partial, MATCH_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             yield writer.write_table
-        partial.replace(folder / MATCHES)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -5,17 +5,19 @@ What grows with the number of images is only what the tallies keep: some bytes a
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from workbench.evaluation import agreement, average_precision, instance, matches, panoptic, semantic
+from workbench.evaluation import agreement, average_precision, instance, matches, panoptic, per_image, semantic
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import Segments, join, segments_of
 from workbench.evaluation.instance import Geometry
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
+from workbench.evaluation.per_image import Images
 from workbench.evaluation.semantic import SemanticResult
 from workbench.formats.base import Category
 from workbench.runs import Run
@@ -23,7 +25,19 @@ from workbench.store import SegmentStore
 
 IMAGES_PER_CHUNK = 128
 Keep = Callable[[pa.Table], None]
-"""Takes rows of `matches.MATCH_SCHEMA`."""
+"""Takes rows as they come."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a pass leaves for those who ask later."""
+
+    matches: Keep
+    """Rows of `matches.MATCH_SCHEMA`."""
+    per_image: Keep
+    """Rows of `per_image.PER_IMAGE_SCHEMA`."""
+    detections: Keep
+    """Rows of `per_image.DETECTION_SCHEMA`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,11 @@ class Comparison:
         """(K,)."""
         return np.array([category.isthing for category in self.categories], dtype=np.bool_)
 
+    @cached_property
+    def images(self) -> Images:
+        """What rows about an image say of it."""
+        return Images.of(self.image_ids, self.file_order)
+
     def chunks(self) -> Iterator[tuple[Segments, Segments]]:
         """Ground truth and predictions (void rows left out) of some images at a time, checked against each other.
 
@@ -67,46 +86,55 @@ class Comparison:
             self.progress(len(ids))
 
 
-def score_panoptic(comparison: Comparison, keep: Keep) -> tuple[PanopticResult, SemanticResult]:
+def score_panoptic(comparison: Comparison, keep: Keeping) -> tuple[PanopticResult, SemanticResult]:
     """PQ, and mIoU of the same segments merged by category."""
     tallies, classes = [], SemanticResult.zero(comparison.category_ids)
+    for task in ("panoptic", "semantic"):
+        keep.per_image(comparison.images.rows(task))
     for gt, pred in comparison.chunks():
         agreement.check_disjoint(pred)
         overlaps = intersect(gt, pred)
         matched = panoptic.match(gt, pred, overlaps)
         tallies.append(panoptic.tally(gt, pred, matched))
         classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
-        keep(matches.panoptic_rows(gt, pred, matched))
+        keep.matches(matches.panoptic_rows(gt, pred, matched))
+        keep.per_image(per_image.panoptic_rows(tallies[-1], comparison.images))
+        keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
     result = panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order)
     return result, classes
 
 
-def score_semantic(comparison: Comparison, keep: Keep | None) -> SemanticResult:
-    """mIoU. The match table gets a row a class and image, unless the run's segments are no such rows (`keep` None)."""
+def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> SemanticResult:
+    """mIoU. The match table gets a row a class and image where the run's segments are such rows (`matched`)."""
     classes = SemanticResult.zero(comparison.category_ids)
+    keep.per_image(comparison.images.rows("semantic"))
     for gt, pred in comparison.chunks():
         agreement.check_disjoint(pred)
         overlaps = intersect(gt, pred)
         classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
-        if keep is not None:
-            keep(matches.semantic_rows(gt, pred, overlaps))
+        keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
+        if matched:
+            keep.matches(matches.semantic_rows(gt, pred, overlaps))
     return classes
 
 
 def score_instances(
-    comparison: Comparison, keep: Keep, geometries: Sequence[Geometry], things_only: bool
+    comparison: Comparison, keep: Keeping, geometries: Sequence[Geometry], things_only: bool
 ) -> dict[Geometry, InstanceResult]:
     """AP for each geometry; the match table follows the first. `things_only` leaves stuff of a panoptic run out."""
     things = comparison.category_ids[comparison.isthing]
     tallies: dict[Geometry, list[instance.InstanceTally]] = {geometry: [] for geometry in geometries}
+    keep.per_image(comparison.images.rows("instance"))
     for gt, pred in comparison.chunks():
         truth = gt.take(~gt.is_void)
         dets = pred.take(np.isin(pred.category_id, things)) if things_only else pred
         for geometry in geometries:
             matched = instance.match(truth, dets, geometry)
             tallies[geometry].append(instance.tally(truth, dets, matched))
+            keep.detections(per_image.detection_rows(tallies[geometry][-1], geometry, comparison.images))
             if geometry == geometries[0]:
-                keep(matches.instance_rows(truth, dets, matched))
+                keep.matches(matches.instance_rows(truth, dets, matched))
+                keep.per_image(per_image.instance_rows(truth, dets, matched, comparison.images))
     order = ranks_of_ids(comparison.image_ids)
     return {
         geometry: average_precision.accumulate(join(parts), comparison.category_ids, order)
