@@ -112,7 +112,9 @@ class _Scoring:
         """Walk through each ground truth once."""
         found: dict[str, Any] = {}
         if "panoptic" in wanted:
-            found["panoptic"], found["semantic"] = passes.score_panoptic(self._comparison("panoptic"), self.keep)
+            found["panoptic"], found["semantic"] = passes.score_panoptic(
+                self._comparison("panoptic"), self.keep, semantic_too="semantic" not in wanted
+            )
         if "instance" in wanted:
             found["instance"] = self._score_instances()
         if "semantic" in wanted:

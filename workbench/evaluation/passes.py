@@ -86,22 +86,25 @@ class Comparison:
             self.progress(len(ids))
 
 
-def score_panoptic(comparison: Comparison, keep: Keeping) -> tuple[PanopticResult, SemanticResult]:
-    """PQ, and mIoU of the same segments merged by category."""
+def score_panoptic(
+    comparison: Comparison, keep: Keeping, semantic_too: bool
+) -> tuple[PanopticResult, SemanticResult | None]:
+    """PQ and, unless the dataset has ground truth of its own for it, mIoU of the segments merged by category."""
     tallies, classes = [], SemanticResult.zero(comparison.category_ids)
-    for task in ("panoptic", "semantic"):
+    for task in ("panoptic", "semantic") if semantic_too else ("panoptic",):
         keep.per_image(comparison.images.rows(task))
     for gt, pred in comparison.chunks():
         agreement.check_disjoint(pred)
         overlaps = intersect(gt, pred)
         matched = panoptic.match(gt, pred, overlaps)
         tallies.append(panoptic.tally(gt, pred, matched))
-        classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
         keep.matches(matches.panoptic_rows(gt, pred, matched))
         keep.per_image(per_image.panoptic_rows(tallies[-1], comparison.images))
-        keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
+        if semantic_too:
+            classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
+            keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
     result = panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order)
-    return result, classes
+    return result, classes if semantic_too else None
 
 
 def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> SemanticResult:
