@@ -1,6 +1,10 @@
 """One pass finds every kind of defect, tells each once, and agrees with what the readers refuse."""
 
+import functools
 import json
+import operator
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +251,65 @@ def test_what_the_reader_refuses_the_check_calls_an_error(tmp_path, code):
     if code != "map_size":  # the size of the image itself is read by the check alone
         with pytest.raises(DatasetError):
             list(opened(path).ground_truth("semantic"))
+
+
+JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    1,
+    2**70,
+    3.5,
+    float("inf"),
+    "",
+    "1",
+    "../x",
+    "é\0",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [[None] * 6],
+]
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a value stands in nested lists and dictionaries, as keys from the outside in."""
+    if path:
+        yield path
+    children = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in children:
+        yield from places(value, (*path, key))
+
+
+def damaged(content: Any, chance: random.Random) -> Any:
+    """A copy with one value removed, doubled or replaced by junk."""
+    content = json.loads(json.dumps(content))
+    *outer, key = chance.choice(list(places(content)))
+    parent = functools.reduce(operator.getitem, outer, content)
+    action = chance.random()
+    if action < 0.2:
+        del parent[key]
+    elif action < 0.3 and isinstance(parent, list):
+        parent.append(parent[key])
+    else:
+        parent[key] = chance.choice(JUNK)
+    return content
+
+
+@pytest.mark.parametrize("file", ["panoptic.json", "instances.json"])
+def test_any_damage_to_a_json_is_a_finding_and_what_is_refused_is_an_error(tmp_path, file):
+    masks = [SQUARE, {"size": [1, 3], "counts": [1, 2]}, {"size": [1, 3], "counts": "12"}]
+    annotations = [annotation(number, segmentation=mask, image_id=4) for number, mask in enumerate(masks, start=1)]
+    write_instances(tmp_path, {4: (1, 3), 5: (1, 3)}, annotations)
+    path, _ = panoptic(tmp_path, instances="instances.json")
+    sound = json.loads((tmp_path / file).read_text())
+    chance = random.Random(0)
+    for _ in range(100):
+        write_json(tmp_path / file, damaged(sound, chance))
+        report = checked(path)
+        try:
+            for task in ("panoptic", "instance", "semantic"):
+                list(opened(path).ground_truth(task))
+        except DatasetError:
+            assert not report.ok

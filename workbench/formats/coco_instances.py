@@ -7,7 +7,7 @@ from typing import Any
 import pycocotools.mask as coco_mask
 
 from workbench.formats.base import Category, ImageRecord
-from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier
+from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id
 from workbench.formats.coco_masks import MaskError, is_odd_polygon, mask_areas, segmentation_counts
 from workbench.formats.pictures import UNDECODABLE, image_size
 from workbench.formats.problems import Problem
@@ -51,7 +51,7 @@ class InstancesSource:
 
     def _read(self, record: Any, file: CocoFile, where: str) -> tuple[Problem | None, tuple[str, int, Category] | None]:
         image_id = identifier(record.get("image_id")) if isinstance(record, dict) else None
-        if image_id is None or not isinstance(record.get("id"), int) or not isinstance(record.get("category_id"), int):
+        if image_id is None or not (is_source_id(record.get("id")) and is_source_id(record.get("category_id"))):
             return Problem("bad_record", where, "it needs `image_id` and a whole `id` and `category_id`"), None
         if image_id not in file.images:
             return Problem("instance_of_no_image", where, f"image {image_id} is not in `images`"), None

@@ -140,6 +140,11 @@ def declared_bbox(record: Mapping[str, Any]) -> tuple[float, float, float, float
     return float(bbox[0]), float(bbox[1]), float(bbox[2]), float(bbox[3])
 
 
+def is_source_id(value: object) -> TypeGuard[int]:
+    """Whether a value can be an annotation's or a category's id: a whole number of 64 bits."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
 def _size_hw(record: Mapping[str, Any]) -> tuple[int, int] | None:
     height, width = record.get("height"), record.get("width")
     return (height, width) if _is_id(height) and _is_id(width) and height > 0 and width > 0 else None

@@ -32,7 +32,7 @@ def segmentation_counts(segmentation: Any, size_hw: tuple[int, int]) -> bytes:
         return _polygon_counts(segmentation, size_hw)
     if not isinstance(segmentation, dict):
         raise MaskError("no_mask", f"segmentation is {segmentation!r}")
-    if list(segmentation.get("size", ())) != list(size_hw):
+    if segmentation.get("size") != list(size_hw):
         raise MaskError("bad_mask", f"its RLE has the size {segmentation.get('size')}, the image {list(size_hw)}")
     counts = segmentation.get("counts")
     if isinstance(counts, str) and counts.isascii():

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.definitions import Unlisted
 from workbench.formats.base import Category, ImageRecord
-from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier
+from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id
 from workbench.formats.label_map_segments import MapSegment, read_map_segments
 from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.pictures import PictureError, read_panoptic_png
@@ -92,9 +92,9 @@ class PanopticSource:
     def _unlisted_problems(self, unknown: list[int], records: list[Any], where: str) -> list[Problem]:
         if self._unlisted != "error" or not unknown:
             return []
-        listed = {
-            record.get("id") for record in records if isinstance(record, dict)
-        }  # a bad record has its own problem
+        # A record with a defect of another kind has its own problem.
+        ids = (record.get("id") for record in records if isinstance(record, dict))
+        listed = {source_id for source_id in ids if is_source_id(source_id)}
         return [
             Problem("segment_unlisted", where, f"segment {source_id} is painted in the PNG but not in segments_info")
             for source_id in unknown
@@ -110,7 +110,7 @@ class PanopticSource:
         for position, record in enumerate(records):
             source_id = record.get("id") if isinstance(record, dict) else None
             category_id = record.get("category_id") if isinstance(record, dict) else None
-            if not isinstance(source_id, int) or not isinstance(category_id, int):
+            if not is_source_id(source_id) or not is_source_id(category_id):
                 detail = f"segments_info[{position}] = {record!r} has no whole `id` and `category_id`"
                 problems.append(Problem("bad_record", where, detail))
             elif source_id == VOID_SEGMENT_ID:
