@@ -9,11 +9,13 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from eomt.modeling import EomtForUniversalSegmentation
 
@@ -225,13 +227,17 @@ class StepReport:
 
 @dataclass
 class TrainingState:
-    """All that changes in a training; `step` counts the steps taken."""
+    """All that changes in a training; `step` counts the steps taken.
+
+    `parallel` wraps the model where several processes train together; it averages their gradients once a step.
+    """
 
     model: EomtForUniversalSegmentation
     optimizer: torch.optim.Optimizer
     recipe: Recipe
     step: int = 0
     average: WeightAverage | None = None
+    parallel: DistributedDataParallel | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and numbers, torch's random state too, so that a resumed training goes on bit-equal."""
@@ -276,7 +282,8 @@ def training_step(state: TrainingState, batches: Sequence[Batch]) -> StepReport:
     set_learning_rates(state.optimizer, state.step, recipe)
     set_mask_probabilities(model, state.step, recipe)
     state.optimizer.zero_grad()
-    totals = [_backward(model, batch, 1 / len(batches), recipe) for batch in batches]
+    share, last = 1 / len(batches), len(batches) - 1
+    totals = [_backward(state, batch, share, last=number == last) for number, batch in enumerate(batches)]
     norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm).item()
     finite = math.isfinite(norm)
     if finite:
@@ -288,12 +295,18 @@ def training_step(state: TrainingState, batches: Sequence[Batch]) -> StepReport:
     return report
 
 
-def _backward(model: EomtForUniversalSegmentation, batch: Batch, share: float, recipe: Recipe) -> dict[str, Tensor]:
-    """Add `share` of a micro-batch's gradient; returns that share of its loss parts, detached."""
-    device, dtype = batch.pixel_values.device.type, recipe.autocast_dtype
-    with torch.autocast(device, dtype, enabled=dtype is not None):
-        output = model(batch.pixel_values, batch.mask_labels, batch.class_labels)
-    (output.loss * share).backward()
+def _backward(state: TrainingState, batch: Batch, share: float, *, last: bool) -> dict[str, Tensor]:
+    """Add `share` of a micro-batch's gradient; returns that share of its loss parts, detached.
+
+    Processes exchange gradients with the `last` micro-batch of a step only.
+    """
+    device, dtype = batch.pixel_values.device.type, state.recipe.autocast_dtype
+    network: nn.Module = state.model if state.parallel is None else state.parallel
+    alone = nullcontext() if state.parallel is None or last else state.parallel.no_sync()
+    with alone:
+        with torch.autocast(device, dtype, enabled=dtype is not None):
+            output = network(batch.pixel_values, batch.mask_labels, batch.class_labels)
+        (output.loss * share).backward()
     return {name: part.detach() * share for name, part in output.loss_parts.items()}
 
 

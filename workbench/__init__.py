@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.imports.api import import_predictions
     from workbench.prediction.api import predict
     from workbench.runs import Run
+    from workbench.training.api import train
 
 __version__ = "0.1.0"
 
@@ -27,9 +28,10 @@ _HOME = {
     "export": "workbench.exports.api",
     "import_predictions": "workbench.imports.api",
     "predict": "workbench.prediction.api",
+    "train": "workbench.training.api",
 }
 
-__all__ = ["Run", "WorkbenchError", "__version__", "evaluate", "export", "import_predictions", "predict"]
+__all__ = ["Run", "WorkbenchError", "__version__", "evaluate", "export", "import_predictions", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
