@@ -43,10 +43,10 @@ class LabelRuns:
     """(runs,): its pixels."""
     size_hw: tuple[int, int]
 
-    def painted(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The map of shape (height, width) with `ids[i]` replaced by `values[i]`."""
-        height, width = self.size_hw
-        return np.repeat(values[self.owners], self.lengths).reshape(width, height).T
+    def relabelled(self, labels: NDArray[np.int64]) -> "LabelRuns":
+        """The runs of the same map with other labels, one for each run (runs,); neighbours with one label join."""
+        kept = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
+        return _runs(self.starts[kept], labels[kept], self.size_hw)
 
 
 def encode_label_map(label_map: NDArray[np.integer]) -> LabelMapRle:
@@ -55,7 +55,11 @@ def encode_label_map(label_map: NDArray[np.integer]) -> LabelMapRle:
     Raises ValueError for another shape, an empty map, a type that is not an integer, and unsigned 64-bit values that
     int64 cannot hold.
     """
-    runs = label_runs(label_map)
+    return encode_runs(label_runs(label_map))
+
+
+def encode_runs(runs: LabelRuns) -> LabelMapRle:
+    """RLE, area and box of every label of a map that is known by its runs."""
     kernels = _kernels()
     return _encode_with_numpy(runs) if kernels is None else _encode_compiled(runs, kernels)
 
@@ -70,9 +74,12 @@ def label_runs(label_map: NDArray[np.integer]) -> LabelRuns:
         flat = checked.ravel(order="F")
         starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
         labels = flat[starts].astype(np.int64)
+    return _runs(starts, labels, (label_map.shape[0], label_map.shape[1]))
+
+
+def _runs(starts: NDArray[np.int64], labels: NDArray[np.int64], size_hw: tuple[int, int]) -> LabelRuns:
     ids, owners = np.unique(labels, return_inverse=True)
-    lengths = np.diff(starts, append=label_map.size)
-    return LabelRuns(ids, owners, starts, lengths, (label_map.shape[0], label_map.shape[1]))
+    return LabelRuns(ids, owners, starts, np.diff(starts, append=size_hw[0] * size_hw[1]), size_hw)
 
 
 def _as_signed(label_map: NDArray[np.integer]) -> NDArray[np.int32] | NDArray[np.int64]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from workbench import label_map_rle, rle
-from workbench.label_map_rle import LabelMapRle, compress_runs, encode_label_map, label_runs
+from workbench.label_map_rle import LabelMapRle, compress_runs, encode_label_map, encode_runs, label_runs
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 LABEL_MAPS = st.one_of(
@@ -70,9 +70,10 @@ def test_large_map_with_many_ragged_segments():
 
 
 @given(label_map=LABEL_MAPS)
-def test_runs_paint_the_map_that_they_came_from(label_map):
+def test_relabelled_runs_are_those_of_the_relabelled_map(label_map):
     runs = label_runs(label_map)
-    assert runs.painted(runs.ids).tolist() == label_map.tolist()
+    joined = encode_runs(runs.relabelled(runs.ids[runs.owners] // 2))
+    assert_as_pycocotools(label_map.astype(np.int64) // 2, joined)
 
 
 @pytest.mark.parametrize(

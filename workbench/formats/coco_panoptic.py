@@ -140,18 +140,17 @@ def _row(
     painted: MapSegment | None,
     size_hw: tuple[int, int],
 ) -> Segment:
-    area, counted, counts = (0, (0.0, 0.0, 0.0, 0.0), empty_counts(size_hw))
-    if painted is not None:
-        area, counted, counts = painted.area, painted.bbox, painted.counts
+    if painted is None:
+        painted = MapSegment(source_id, category.category_id, 0, (0.0, 0.0, 0.0, 0.0), empty_counts(size_hw))
     return Segment(
         segment_id,
         position,
         category.category_id,
         category.isthing,
         bool(record.get("iscrowd", 0)),
-        area,
+        painted.area,
         declared_area(record),
-        declared_bbox(record) or counted,
-        counts,
+        declared_bbox(record) or painted.bbox,
+        painted.counts,
         source_id,
     )

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from eomt.label_maps import read_label_map
 from workbench.formats.rows import Box
-from workbench.label_map_rle import LabelMapRle, encode_label_map, label_runs
+from workbench.label_map_rle import LabelMapRle, encode_runs, label_runs
+from workbench.segments import VOID_CATEGORY_ID, VOID_SEGMENT_ID
 
-_IGNORE_INDEX = -1
-"""Outside the relabelled range 0..n-1, so that no segment vanishes with the void: see `eomt.label_maps`."""
+_NO_CATEGORY = -1
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,23 @@ def read_map_segments(
     ranks[known] = np.arange(1, len(known) + 1)
     if not unknown_is_void:
         ranks[np.isin(runs.ids, unknown)] = len(known) + 1
+    # The rule takes one off every rank, so n + 1 is free: no segment can vanish with the void (see `eomt.label_maps`).
+    ignore_index = len(known) + 1
     semantic = dict(enumerate((category for category in categories if category is not None), start=1))
-    semantic[len(known) + 1] = _IGNORE_INDEX
-    read = read_label_map(runs.painted(ranks), semantic, _IGNORE_INDEX)
-    encoded = encode_label_map(read.values)
+    semantic[len(known) + 1] = _NO_CATEGORY
+    # The rule looks at each pixel alone, so one value for each run of equal pixels stands for them all.
+    read = read_label_map(ranks[runs.owners][np.newaxis], semantic, ignore_index)
+    encoded = encode_runs(runs.relabelled(read.values[0]))
     class_of = dict(zip(read.ids.tolist(), (read.class_labels + 1).tolist(), strict=True))
     segments = [
         _segment(encoded, row, ids[known[value]], class_of[value])
         for row, value in enumerate(encoded.ids.tolist())
-        if 0 <= value < len(known)
+        if value < len(known)
     ]
-    has_void = encoded.ids[0] == _IGNORE_INDEX
-    return MapSegments(segments, _segment(encoded, 0, 0, _IGNORE_INDEX) if has_void else None, unknown)
+    has_void = encoded.ids[-1] == ignore_index
+    return MapSegments(
+        segments, _segment(encoded, -1, VOID_SEGMENT_ID, VOID_CATEGORY_ID) if has_void else None, unknown
+    )
 
 
 def _segment(encoded: LabelMapRle, row: int, source_id: int, category_id: int) -> MapSegment:
