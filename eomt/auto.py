@@ -6,7 +6,7 @@ import torch
 
 from eomt.configuration import EomtConfig
 from eomt.dinov3 import EomtDinov3ForUniversalSegmentation
-from eomt.hub import HubOptions, read_json, try_find_file
+from eomt.hub import HubOptions, find_file, read_json, try_find_file
 from eomt.modeling import EomtForUniversalSegmentation
 
 _CLASSES = {
@@ -21,6 +21,12 @@ def model_class_of(
     path = try_find_file(id_or_folder, "config.json", options)
     model_type = read_json(path).get("model_type") if path else None
     return _CLASSES.get(str(model_type), EomtForUniversalSegmentation)
+
+
+def load_config(id_or_folder: str | PathLike[str], options: HubOptions | None = None) -> EomtConfig:
+    """The configuration of a local folder or hub id, of the class that fits. Raises `CheckpointError`."""
+    path = find_file(id_or_folder, "config.json", options)
+    return model_class_of(id_or_folder, options).config_class.from_json(path)
 
 
 def load_model(

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eomt.auto import load_config
 from eomt.configuration import EomtConfig
-from eomt.hub import find_file, read_json, try_find_file
+from eomt.hub import HubOptions, find_file, read_json, try_find_file
 from eomt.image_processing import EomtImageProcessor
 from eomt.resizing import canvas_size
-from eomt.weight_files import INDEX, ORIGINAL, SINGLE
+from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE
 from workbench.errors import ModelError
 from workbench.formats.base import TASKS, Task
 
@@ -44,7 +45,7 @@ class Checkpoint:
 
     def weights_sha256(self) -> str:
         """Hex digest of the file of weights; of several shards, of their digests in the order of their names."""
-        digests = [_sha256(path) for path in _weight_files(self.place)]
+        digests = [_sha256(path) for path in weight_files(self.place)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
@@ -56,19 +57,23 @@ class Checkpoint:
         }
 
 
+def place_of(model_id: str) -> str:
+    """What eomt reads for a bundled name, a folder (~ is expanded) or a hub id."""
+    bundled = BUNDLED_CHECKPOINTS / model_id
+    if "/" not in model_id and bundled.is_dir():
+        return str(bundled)
+    folder = Path(model_id).expanduser()
+    return str(folder) if folder.is_dir() else model_id
+
+
 def open_checkpoint(model_id: str) -> Checkpoint:
     """The checkpoint of that hub id, folder or bundled name, without its weights.
 
     Raises CheckpointError where its files cannot be found or read, ModelError where its processor does not make what
     its model takes.
     """
-    bundled = BUNDLED_CHECKPOINTS / model_id
-    place = str(bundled) if "/" not in model_id and bundled.is_dir() else model_id
-    if Path(place).expanduser().is_dir():
-        place = str(Path(place).expanduser())
-    checkpoint = Checkpoint(
-        model_id, place, EomtConfig.from_pretrained(place), EomtImageProcessor.from_pretrained(place)
-    )
+    place = place_of(model_id)
+    checkpoint = Checkpoint(model_id, place, load_config(place), EomtImageProcessor.from_pretrained(place))
     _check_input_size(checkpoint)
     return checkpoint
 
@@ -90,13 +95,18 @@ def _check_input_size(checkpoint: Checkpoint) -> None:
         )
 
 
-def _weight_files(place: str) -> list[Path]:
-    if single := try_find_file(place, SINGLE):
-        return [single]
-    if index := try_find_file(place, INDEX):
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return [find_file(place, shard) for shard in shards]
-    return [find_file(place, ORIGINAL)]
+def weight_files(place: str, options: HubOptions | None = None) -> list[Path]:
+    """The local paths of a checkpoint's file of weights, or of its shards by name; those that eomt would read.
+
+    Raises CheckpointError where there are none.
+    """
+    for single, index in ((SINGLE, INDEX), (ORIGINAL, ORIGINAL_INDEX)):
+        if path := try_find_file(place, single, options):
+            return [path]
+        if path := try_find_file(place, index, options):
+            shards = sorted(set(read_json(path).get("weight_map", {}).values()))
+            return [find_file(place, shard, options) for shard in shards]
+    return [find_file(place, SINGLE, options)]
 
 
 def _sha256(path: Path) -> str:

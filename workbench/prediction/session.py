@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eomt.modeling import EomtForUniversalSegmentation
+from eomt.auto import load_model
 from workbench import runs
 from workbench.formats.base import ImageRecord
 from workbench.prediction.device import DTYPES, choose_batch_size
@@ -81,9 +81,7 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
 def _load(plan: Plan, batch_size: int, progress: Progress) -> Predictor:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = EomtForUniversalSegmentation.from_pretrained(
-            plan.checkpoint.place, dtype=torch.float32, device=plan.device
-        )
+        model = load_model(plan.checkpoint.place, dtype=torch.float32, device=plan.device)
     for warning in caught:
         progress.note(f"Note: {warning.message}")
     return Predictor(
