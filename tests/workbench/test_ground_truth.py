@@ -178,3 +178,15 @@ def test_digests_need_no_cache(tmp_path, monkeypatch):
     expected = digests.content_digests([tmp_path / "file"])
     monkeypatch.setenv("WORKBENCH_CACHE", "/dev/null/cache")
     assert digests.content_digests([tmp_path / "file"]) == expected
+
+
+def test_reading_ground_truth_needs_no_torch(definition):
+    program = (
+        "import sys\nfrom workbench import catalog, ground_truth\nfrom workbench.formats import open_dataset\n"
+        "ground_truth.load(open_dataset(catalog.find(sys.argv[1])), 'panoptic').segments()\n"
+        "print('torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(definition)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
