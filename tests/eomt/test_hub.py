@@ -1,20 +1,15 @@
 """A hub id is fetched through huggingface_hub, here from a stand-in for the hub on loopback."""
 
-import hashlib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 
 from eomt import CheckpointError, EomtConfig, EomtForUniversalSegmentation
+from tests.reference.hub_server import COMMIT, serving_hub
 from tests.reference.tiny_models import randomise
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -23,60 +18,17 @@ def repository(tmp_path: Path) -> Path:
     settings: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "num_blocks": 1}
     model = EomtForUniversalSegmentation(EomtConfig(**settings, image_size=16, patch_size=8, num_queries=3))
     randomise(model, 0)
-    model.save_pretrained(tmp_path / "repository", max_shard_size=8000)
-    return tmp_path / "repository"
+    folder = tmp_path / "hub" / "someone" / "tiny-eomt"
+    model.save_pretrained(folder, max_shard_size=8000)
+    return folder
 
 
 @pytest.fixture
-def requests(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def requests(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The stand-in runs; the list fills with what it was asked for."""
-    asked: list[str] = []
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
-            asked.append(f"{self.command} {self.path}")
-            owner, name, resolve, revision, file = (self.path.lstrip("/").split("/", 4) + [""] * 5)[:5]
-            known = (owner, name, resolve, revision) in (
-                ("someone", "tiny-eomt", "resolve", "main"),
-                ("someone", "tiny-eomt", "resolve", COMMIT),
-            )
-            if not known or not (repository / file).is_file():
-                self.send_response(404)
-                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            content = (repository / file).read_bytes()
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            """Stay quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(
-        huggingface_hub.constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    yield asked
-    server.shutdown()
-    server.server_close()
+    with serving_hub(tmp_path / "hub") as hub:
+        hub.point_client_at(monkeypatch)
+        yield hub.requests
 
 
 def test_a_sharded_model_is_fetched_by_id(repository: Path, requests: list[str], tmp_path: Path) -> None:
