@@ -1,6 +1,8 @@
 """The small parts of prediction: defaults, checkpoints, folders, devices, encoding, progress."""
 
 import hashlib
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from workbench.prediction import defaults, progress
 from workbench.prediction.checkpoint import Checkpoint, open_checkpoint
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
 from workbench.prediction.encode import Failed, PredictedImage, PredictedMap, PredictedMasks, ShardBuilder
+from workbench.prediction.interrupt import stop_on_signals
 from workbench.prediction.run_folder import choose_folder, run_name
 from workbench.prediction.session import missing_batches
 
@@ -259,3 +262,38 @@ def test_the_bar_shows_the_same_on_a_terminal(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (75, "1:15"), (3661, "1:01:01")])
 def test_time_left_is_written_as_a_clock(seconds: float, shown: str) -> None:
     assert progress._clock(seconds) == shown
+
+
+def test_the_first_signal_asks_and_the_second_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signals() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def look() -> None:
+        with stop_on_signals():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -25,7 +25,8 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within it the first SIGINT or SIGTERM sets `requested` and says so; a second one raises KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no handlers, signals keep their usual meaning.
+    Signals keep their usual meaning outside the main thread, where Python allows no handlers; those that a shell has
+    told the process to ignore, as it does with SIGINT in a background job, stay ignored.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -39,7 +40,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
         # Not print: the signal may have come in the middle of one, and its buffer cannot be entered twice.
         os.write(_STDERR, b"\nStopping after this batch. Once more stops at once.\n")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield request
     finally:
