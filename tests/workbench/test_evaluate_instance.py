@@ -139,3 +139,12 @@ def test_the_summary_of_one_category_is_its_own():
     result = score(gt, [Instance(9, 3, FULL, 1, score=1.0)])
     assert [result.summary(k)["AP"] for k in range(3)] == [0.0, ONE, None]
     assert result.summary()["AP"] == pytest.approx(0.5)
+
+
+def test_many_detections_are_worked_on_in_parts_with_the_same_result(monkeypatch):
+    gt, dets = crowded_image(np.random.default_rng(1), detections=60)
+    whole = score(gt, dets)
+    monkeypatch.setattr(average_precision, "_MOST_CELLS", 100)
+    parts = score(gt, dets)
+    for name in ("precision", "recall", "scores"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from workbench.evaluation.instance import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, InstanceTally
 
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
+_MOST_CELLS = 2**18  # thresholds x detections of one category worked on at once: about 10 MB
 SUMMARY = {
     "AP": ("precision", None, "all", 100),
     "AP50": ("precision", 0.5, "all", 100),
@@ -99,6 +100,11 @@ def _curve(
     tp: NDArray[np.bool_], fp: NDArray[np.bool_], score: NDArray[np.float64], gt: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Detections (T, D) by falling `score` (D,) -> precision (T, R), last recall (T,) and scores (T, R)."""
+    if tp.size > _MOST_CELLS and len(tp) > 1:
+        half = len(tp) // 2
+        parts = _curve(tp[:half], fp[:half], score, gt), _curve(tp[half:], fp[half:], score, gt)
+        precision, recall, scores = (np.concatenate(pair) for pair in zip(*parts, strict=True))
+        return precision, recall, scores
     precision = np.zeros((len(tp), len(RECALL_THRESHOLDS)))
     scores = np.zeros_like(precision)
     if not len(score):

@@ -121,12 +121,13 @@ def _ious(
     geometry: Geometry,
 ) -> NDArray[np.float64]:
     """IoU of every detection with all ground truth of its group, one detection after another."""
-    gt_shapes = gt.rles() if geometry == "segm" else gt.bbox
-    det_shapes = dets.rles() if geometry == "segm" else dets.bbox
-    iscrowd = gt.iscrowd.tolist()
+    sizes = groups[:, 1] - groups[:, 0]
+    dets = dets.take(np.repeat(groups[:, 0] - _begins(sizes), sizes) + np.arange(sizes.sum()))  # those in groups
+    det_shapes, gt_shapes = (side.rles() if geometry == "segm" else side.bbox for side in (dets, gt))
+    iscrowd, ends = gt.iscrowd.tolist(), np.cumsum(sizes).tolist()
     found = [
-        coco_mask.iou(det_shapes[begin:end], gt_shapes[gt_begin:gt_end], iscrowd[gt_begin:gt_end]).ravel()
-        for (begin, end), (gt_begin, gt_end) in zip(groups.tolist(), gts_of_group.tolist(), strict=True)
+        coco_mask.iou(det_shapes[end - size : end], gt_shapes[gt_begin:gt_end], iscrowd[gt_begin:gt_end]).ravel()
+        for end, size, (gt_begin, gt_end) in zip(ends, sizes.tolist(), gts_of_group.tolist(), strict=True)
     ]
     return np.concatenate([np.zeros(0), *found])
 
