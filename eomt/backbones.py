@@ -21,6 +21,9 @@ from eomt.hub import HubOptions, find_file, place, read_json
 from eomt.modeling import EomtForUniversalSegmentation
 from eomt.weight_files import read_weights
 
+BACKBONE_TYPES = ("dinov2_with_registers", "dinov3_vit")
+"""The `model_type` of the backbones that can be started from."""
+
 # Name in the backbone's file -> in ours.
 _DINOV2_NAMES = (
     (r"^encoder\.layer\.", "layers."),
@@ -124,7 +127,7 @@ def _read_backbone(
     path = find_file(id_or_folder, "config.json", options)
     values = read_json(path)
     model_type = values.get("model_type")
-    if model_type not in ("dinov2_with_registers", "dinov3_vit"):
+    if model_type not in BACKBONE_TYPES:
         raise CheckpointError(
             f"{path} describes a {model_type!r} model; a backbone is 'dinov2_with_registers' or 'dinov3_vit'."
         )

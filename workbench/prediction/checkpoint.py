@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,11 @@ class Checkpoint:
         """The task it was trained for as far as its files tell: crops are for semantic segmentation, else its name."""
         if self.processor.do_split_image:
             return "semantic"
-        named = [task for task in TASKS if task in self.short_name.lower()]
-        return named[0] if len(named) == 1 else None
+        return task_in_name(self.short_name)
 
     def weights_sha256(self) -> str:
-        """Hex digest of the file of weights; of several shards, of their digests in the order of their names."""
-        digests = [_sha256(path) for path in weight_files(self.place)]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        """As `sha256_of` its weight files."""
+        return sha256_of(weight_files(self.place))
 
     def settings(self) -> dict[str, Any]:
         """What the configuration and the processor add to a run's identity, as JSON values."""
@@ -55,6 +54,12 @@ class Checkpoint:
             "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
             "processor": self.processor.to_dict(),
         }
+
+
+def task_in_name(name: str) -> Task | None:
+    """The task that a checkpoint's name speaks of, where it is exactly one."""
+    named = [task for task in TASKS if task in name.lower()]
+    return named[0] if len(named) == 1 else None
 
 
 def place_of(model_id: str) -> str:
@@ -107,6 +112,12 @@ def weight_files(place: str, options: HubOptions | None = None) -> list[Path]:
             shards = sorted(set(read_json(path).get("weight_map", {}).values()))
             return [find_file(place, shard, options) for shard in shards]
     return [find_file(place, SINGLE, options)]
+
+
+def sha256_of(files: Sequence[Path]) -> str:
+    """Hex digest of the file of weights; of several shards, of their digests in the order of their names."""
+    digests = [_sha256(path) for path in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
