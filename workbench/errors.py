@@ -36,6 +36,10 @@ class ModelError(WorkbenchError):
     """A checkpoint cannot be loaded, or does not fit the dataset."""
 
 
+class FiftyOneError(WorkbenchError):
+    """FiftyOne is not installed, or holds something else than what is asked of it."""
+
+
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """A sentence that names the nearest valid choice and lists them all (at most twelve)."""
     choices = sorted(valid)

@@ -1,0 +1,226 @@
+"""`browse`: ground truth and runs of one dataset pushed into FiftyOne, and the App opened on them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from workbench import catalog
+from workbench.errors import FiftyOneError, RunError
+from workbench.formats import open_dataset
+from workbench.formats.base import Dataset, Task
+from workbench.runs import Run
+from workbench.voxel51 import appearance, evaluations, names, views
+from workbench.voxel51.matches import MatchTable
+from workbench.voxel51.push import (
+    Predicted,
+    Progress,
+    Push,
+    Pushed,
+    Truth,
+    check_categories,
+    open_truth,
+    push_images,
+    truth_task,
+)
+from workbench.voxel51.scoring import Keys, Scored
+from workbench.voxel51.target import Target, open_target
+
+RunLike = Run | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """What is in FiftyOne now."""
+
+    name: str
+    """Of the FiftyOne dataset."""
+    images: int
+    """Of this push."""
+    objects: int
+    """Written by this push: objects, or semantic maps."""
+    fields: tuple[str, ...]
+    views: tuple[str, ...]
+    notes: tuple[str, ...]
+    dataset: Any = field(repr=False)
+    """`fiftyone.Dataset`."""
+
+
+def push(
+    runs: Sequence[RunLike] = (),
+    dataset: Dataset | str | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Browsed:
+    """Push a dataset's ground truth and runs into one FiftyOne dataset; a second push updates the first.
+
+    Without runs the ground truth alone, of every image; with runs that of their images. All runs are of one dataset:
+    the one named, else the first run's. Runs that `workbench evaluate` has scored bring every object's match, the
+    numbers for the Model Evaluation panel, and saved views.
+
+    Raises FiftyOneError where FiftyOne is not installed or holds something else under that `name`, and what opening
+    runs and datasets raises.
+    """
+    opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
+    truth = _dataset(opened, dataset)
+    show = progress or (lambda what, done, total: None)
+    categories = truth.categories or (opened[0].categories if opened else ())
+    target = open_target(truth, categories, name)
+    pushing = _Pushing(target, truth, show)
+    for run in opened:
+        pushing.push_run(run)
+    if not opened:
+        pushing.push_ground_truth()
+    return pushing.finish()
+
+
+class _Pushing:
+    """The runs of one call, one after the other."""
+
+    def __init__(self, target: Target, dataset: Dataset, progress: Progress) -> None:
+        self.target, self.dataset, self.progress = target, dataset, progress
+        self.images = self.objects = 0
+        self.notes: list[str] = []
+        self.fields: list[str] = []
+        self.views: list[str] = []
+        self._records = {record.image_id: record for record in dataset.images()}
+
+    def push_run(self, run: Run) -> None:
+        """One run with the ground truth that it is compared with."""
+        target = self.target
+        check_categories(target, run)
+        pred_field = _field_of(target, run)
+        task = truth_task(run, self.dataset)
+        truth = open_truth(target, self.dataset, task, self.progress) if task else None
+        images = self._images_of(run)
+        sizes = _sizes(images)
+        if truth:
+            sizes |= {
+                i: size for i, size in _sizes(truth.store.images()).items() if sizes.get(i) is None and i in sizes
+            }
+        target.add_images([self._records[i] for i in images["image_id"].to_pylist()], sizes)
+        if task == "semantic" or (task is None and run.task == "semantic"):
+            target.declare_segmentation(pred_field)
+        else:
+            target.declare_detections(pred_field)
+        scored = self._evaluation(run, truth, pred_field)
+        target.info["runs"][pred_field] = {"path": str(run.path.resolve()), "task": run.task, "complete": False}
+        target.save_info()
+        pushed = push_images(Push(target, truth, Predicted(run, pred_field), scored), images, self.progress)
+        if truth and scored:
+            self._keep_results(run, truth.task, scored, pushed)
+        self._remember(pushed, truth, pred_field, scored.keys if scored else None)
+
+    def push_ground_truth(self) -> None:
+        """The dataset's first kind of ground truth, of every image."""
+        if not self.dataset.tasks:
+            raise FiftyOneError(
+                f"{self.dataset.definition.name} has no ground truth to show. Name a run, or make one with "
+                f"`workbench predict --dataset {self.dataset.definition.name}`."
+            )
+        truth = open_truth(self.target, self.dataset, self.dataset.tasks[0], self.progress)
+        images = truth.store.images()
+        self.target.add_images([self._records[i] for i in images["image_id"].to_pylist()], _sizes(images))
+        self._remember(push_images(Push(self.target, truth), images, self.progress), truth)
+
+    def finish(self) -> Browsed:
+        """Colour everything, and say what was done."""
+        info = self.target.info
+        kinds = {
+            **{f: g["task"] for f, g in info["ground_truth"].items()},
+            **{f: r["task"] for f, r in info["runs"].items()},
+        }
+        schema = self.target.dataset.get_field_schema()
+        maps = [name for name in kinds if schema[name].document_type is self.target.fo.Segmentation]
+        appearance.dress(self.target, [name for name in kinds if name not in maps], maps)
+        return Browsed(
+            self.target.dataset.name,
+            self.images,
+            self.objects,
+            tuple(dict.fromkeys(self.fields)),
+            tuple(self.views),
+            tuple(self.notes),
+            self.target.dataset,
+        )
+
+    def _images_of(self, run: Run) -> pa.Table:
+        images = run.images().sort_by("ordinal")
+        strangers = [i for i in images["image_id"].to_pylist() if i not in self._records]
+        if strangers:
+            raise FiftyOneError(
+                f"{run.path}: image {strangers[0]} is not in dataset {self.dataset.definition.name}. Name the dataset "
+                "that the run was made with."
+            )
+        return images
+
+    def _evaluation(self, run: Run, truth: Truth | None, pred_field: str) -> Scored | None:
+        if truth is None:
+            return None
+        if not (run.path / "metrics.json").exists():
+            self.notes.append(
+                f"{run.path} is not evaluated, so its objects carry no matches: run `workbench evaluate {run.path}` "
+                "and push again"
+            )
+            return None
+        metric = names.evaluation_key(truth.task, pred_field)
+        keys = Keys(metric, names.confusion_key(pred_field), truth.field, pred_field)
+        if truth.task == "semantic":
+            evaluations.register_maps(self.target, keys)
+        else:
+            evaluations.register_objects(self.target, keys)
+        return Scored(MatchTable(run.path / "matches.parquet", truth.task), keys)
+
+    def _keep_results(self, run: Run, task: Task, scored: Scored, pushed: Pushed) -> None:
+        metrics, keys = run.metrics(), scored.keys
+        if task == "semantic":
+            evaluations.save_maps(self.target, keys, metrics, pushed.pixels)
+        else:
+            evaluations.save_objects(self.target, keys, run.path, metrics, pushed.tally)
+        self.views += views.save_views(self.target, keys.pred_field, keys, task, scored.matches.has_error_types)
+
+    def _remember(
+        self, pushed: Pushed, truth: Truth | None, pred_field: str | None = None, keys: Keys | None = None
+    ) -> None:
+        self.images, self.objects = self.images + pushed.images, self.objects + pushed.written
+        info = self.target.info
+        if truth:
+            info["ground_truth"][truth.field] = {"task": truth.task, "fingerprint": self.dataset.fingerprint()}
+            self.fields.append(truth.field)
+        if pred_field:
+            semantic = truth is not None and truth.task == "semantic"
+            of_run = [] if keys is None else [keys.metric] if semantic else [keys.metric, keys.confusion]
+            info["runs"][pred_field].update(complete=True, evaluations=of_run)
+            self.fields.append(pred_field)
+        self.target.save_info()
+
+
+def _dataset(runs: Sequence[Run], dataset: Dataset | str | None) -> Dataset:
+    if isinstance(dataset, Dataset):
+        return dataset
+    if dataset is not None:
+        return open_dataset(catalog.find(dataset))
+    if not runs:
+        raise RunError("name a run or a dataset to push.")
+    others = {run.dataset.name for run in runs}
+    if len(others) > 1:
+        raise FiftyOneError(
+            f"the runs are of different datasets ({', '.join(sorted(others))}). Push those of one at a time."
+        )
+    return open_dataset(runs[0].dataset)
+
+
+def _field_of(target: Target, run: Run) -> str:
+    """The field that the run has already, or a new one."""
+    path = str(run.path.resolve())
+    for name, about in target.info["runs"].items():
+        if about["path"] == path:
+            return str(name)
+    taken = target.dataset.get_field_schema().keys()
+    return names.run_field(run.path.resolve().name, target.info["dataset"], taken)
+
+
+def _sizes(images: pa.Table) -> dict[str, tuple[int, int] | None]:
+    rows = zip(*(images[name].to_pylist() for name in ("image_id", "height", "width")), strict=True)
+    return {image_id: None if height is None else (height, width) for image_id, height, width in rows}
