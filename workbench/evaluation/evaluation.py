@@ -12,10 +12,12 @@ from workbench.errors import EvaluationError
 from workbench.evaluation import agreement, keeping, passes
 from workbench.evaluation.agreement import ScoredImages
 from workbench.evaluation.average_precision import InstanceResult
+from workbench.evaluation.bootstrap import StoredCounts, intervals_json
 from workbench.evaluation.instance import GEOMETRIES, Geometry
 from workbench.evaluation.metrics import metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import Comparison, Keeping
+from workbench.evaluation.resampling import Bootstrap
 from workbench.evaluation.semantic import SemanticResult
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
@@ -61,12 +63,13 @@ def evaluate(
     run: Run | str | os.PathLike[str] | None = None,
     dataset: Dataset | str | None = None,
     progress: Progress | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> Evaluation:
     """Score a run (None: the newest) and keep metrics.json, per_category.parquet and matches.parquet in its folder.
 
     A panoptic run gives PQ, mIoU of its segments merged by category, and AP of its things; an instance run AP; a
     semantic run mIoU. `dataset` (a name, the path of a definition, or a dataset) stands in for the one that the run was
-    made with. Earlier results are replaced.
+    made with. `bootstrap` adds confidence intervals. Earlier results are replaced.
 
     Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
     them cannot be used.
@@ -82,6 +85,9 @@ def evaluate(
         metrics["images"] = {task: _counts(images) for task, images in scoring.images.items()}
         metrics["notes"] = list(dict.fromkeys([*_notes(opened, truth, dataset), *scoring.notes]))
         metrics["provenance"] = keeping.provenance(opened, truth)
+        metrics["intervals"] = None
+        if bootstrap is not None:
+            metrics["intervals"] = intervals_json(StoredCounts(opened.path, metrics), bootstrap)
         keeping.write_results(opened.path, metrics, per_category_table(metrics))
     return Evaluation(opened, scores, metrics)
 
