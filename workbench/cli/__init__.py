@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("workbench.cli.predict:predict", "Run a model over a dataset, into a run folder."),
     "evaluate": ("workbench.cli.evaluate:evaluate", "Score a run against its dataset's ground truth."),
     "train": ("workbench.cli.train:train", "Train or fine-tune a model on a dataset."),
+    "browse": ("workbench.cli.browse:browse", "See ground truth, runs and their errors in FiftyOne."),
     "datasets": ("workbench.cli.datasets:datasets", "List, show, check, add and download datasets."),
     "import": ("workbench.cli.transfer:import_command", "Make a run of anyone's predictions."),
     "export": ("workbench.cli.transfer:export_command", "Write a run as COCO or index-PNG files."),

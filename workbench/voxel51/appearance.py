@@ -1,16 +1,16 @@
 """How a dataset looks in the App: each category in its own colour, everywhere, and the new fields switched on."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from workbench.formats.base import Category
-from workbench.voxel51 import documents
+from workbench.voxel51 import documents, names
 from workbench.voxel51.target import Target
 
 
-def dress(target: Target, object_fields: Sequence[str], map_fields: Sequence[str]) -> None:
-    """Colour those fields by category and show them when the App opens."""
+def dress(target: Target) -> None:
+    """Colour every field that was pushed by category, and show it when the App opens."""
     fo, dataset = target.fo, target.dataset
+    object_fields, map_fields = _pushed_fields(target)
     colors = [(target.labels[c.category_id], _hex(c)) for c in target.categories]
     fields = [
         {
@@ -25,9 +25,17 @@ def dress(target: Target, object_fields: Sequence[str], map_fields: Sequence[str
         color_by="value", fields=fields, default_mask_targets_colors=_mask_colors(target)
     )
     dataset.app_config.active_fields = fo.ActiveFields(paths=[*object_fields, *map_fields])
-    for name in map_fields:
-        dataset.mask_targets[name] = mask_targets(target)
+    dataset.mask_targets = {name: mask_targets(target) for name in map_fields}
     dataset.save()
+
+
+def _pushed_fields(target: Target) -> tuple[list[str], list[str]]:
+    """Those of objects, and those of semantic maps."""
+    schema = target.dataset.get_field_schema()
+    edits = [names.LABEL_EDITS] if names.LABEL_EDITS in schema else []
+    pushed = [name for name in (*target.info["ground_truth"], *target.info["runs"], *edits) if name in schema]
+    maps = [name for name in pushed if schema[name].document_type is target.fo.Segmentation]
+    return [name for name in pushed if name not in maps], maps
 
 
 def mask_targets(target: Target) -> dict[int, str]:

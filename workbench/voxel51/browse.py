@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
 
 from workbench import catalog
-from workbench.errors import FiftyOneError, RunError
+from workbench.errors import FiftyOneError
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.runs import Run
@@ -39,13 +39,17 @@ class Browsed:
     """Of the FiftyOne dataset."""
     images: int
     """Of this push."""
-    objects: int
-    """Written by this push: objects, or semantic maps."""
+    written: int
+    """Labels of this push: objects, or semantic maps."""
     fields: tuple[str, ...]
     views: tuple[str, ...]
     notes: tuple[str, ...]
     dataset: Any = field(repr=False)
     """`fiftyone.Dataset`."""
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON has it: without the dataset itself."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "dataset"}
 
 
 def push(
@@ -53,18 +57,19 @@ def push(
     dataset: Dataset | str | None = None,
     name: str | None = None,
     progress: Progress | None = None,
+    newest: bool = False,
 ) -> Browsed:
     """Push a dataset's ground truth and runs into one FiftyOne dataset; a second push updates the first.
 
     Without runs the ground truth alone, of every image; with runs that of their images. All runs are of one dataset:
-    the one named, else the first run's. Runs that `workbench evaluate` has scored bring every object's match, the
-    numbers for the Model Evaluation panel, and saved views.
+    the one named, else the first run's. With `newest`, and neither runs nor a dataset, the newest run. Runs that
+    `workbench evaluate` has scored bring every object's match, the numbers for the Model Evaluation panel, and saved
+    views.
 
     Raises FiftyOneError where FiftyOne is not installed or holds something else under that `name`, and what opening
     runs and datasets raises.
     """
-    opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
-    truth = _dataset(opened, dataset)
+    opened, truth = _open(runs, dataset, newest)
     show = progress or (lambda what, done, total: None)
     categories = truth.categories or (opened[0].categories if opened else ())
     target = open_target(truth, categories, name)
@@ -81,7 +86,7 @@ class _Pushing:
 
     def __init__(self, target: Target, dataset: Dataset, progress: Progress) -> None:
         self.target, self.dataset, self.progress = target, dataset, progress
-        self.images = self.objects = 0
+        self.images = self.written = 0
         self.notes: list[str] = []
         self.fields: list[str] = []
         self.views: list[str] = []
@@ -127,18 +132,11 @@ class _Pushing:
 
     def finish(self) -> Browsed:
         """Colour everything, and say what was done."""
-        info = self.target.info
-        kinds = {
-            **{f: g["task"] for f, g in info["ground_truth"].items()},
-            **{f: r["task"] for f, r in info["runs"].items()},
-        }
-        schema = self.target.dataset.get_field_schema()
-        maps = [name for name in kinds if schema[name].document_type is self.target.fo.Segmentation]
-        appearance.dress(self.target, [name for name in kinds if name not in maps], maps)
+        appearance.dress(self.target)
         return Browsed(
             self.target.dataset.name,
             self.images,
-            self.objects,
+            self.written,
             tuple(dict.fromkeys(self.fields)),
             tuple(self.views),
             tuple(self.notes),
@@ -183,7 +181,7 @@ class _Pushing:
     def _remember(
         self, pushed: Pushed, truth: Truth | None, pred_field: str | None = None, keys: Keys | None = None
     ) -> None:
-        self.images, self.objects = self.images + pushed.images, self.objects + pushed.written
+        self.images, self.written = self.images + pushed.images, self.written + pushed.written
         info = self.target.info
         if truth:
             info["ground_truth"][truth.field] = {"task": truth.task, "fingerprint": self.dataset.fingerprint()}
@@ -196,19 +194,25 @@ class _Pushing:
         self.target.save_info()
 
 
-def _dataset(runs: Sequence[Run], dataset: Dataset | str | None) -> Dataset:
+def dataset_name(runs: Sequence[RunLike], dataset: str | None) -> str:
+    """What the FiftyOne dataset of those runs, of that dataset, or of the newest run is called."""
+    return _open(runs, dataset, newest=True)[1].definition.name
+
+
+def _open(runs: Sequence[RunLike], dataset: Dataset | str | None, newest: bool) -> tuple[list[Run], Dataset]:
+    opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     if isinstance(dataset, Dataset):
-        return dataset
+        return opened, dataset
     if dataset is not None:
-        return open_dataset(catalog.find(dataset))
-    if not runs:
-        raise RunError("name a run or a dataset to push.")
-    others = {run.dataset.name for run in runs}
+        return opened, open_dataset(catalog.find(dataset))
+    if not opened and newest:
+        opened = [Run.newest()]
+    if not opened:
+        raise FiftyOneError("nothing to push: name a run or a dataset.")
+    others = sorted({run.dataset.name for run in opened})
     if len(others) > 1:
-        raise FiftyOneError(
-            f"the runs are of different datasets ({', '.join(sorted(others))}). Push those of one at a time."
-        )
-    return open_dataset(runs[0].dataset)
+        raise FiftyOneError(f"the runs are of different datasets ({', '.join(others)}). Push those of one at a time.")
+    return opened, open_dataset(opened[0].dataset)
 
 
 def _field_of(target: Target, run: Run) -> str:

@@ -1,0 +1,31 @@
+"""FiftyOne's App: started on a dataset, and kept running until it is closed or stopped."""
+
+import ipaddress
+from typing import Any
+
+from workbench.voxel51.installed import fiftyone
+
+LOOPBACK = "127.0.0.1"
+PORT = 5151
+
+
+def launch(dataset: Any, port: int = PORT, address: str = LOOPBACK, remote: bool = False) -> Any:
+    """Start the App on a FiftyOne dataset; returns its session. `remote` opens no browser on this machine."""
+    return fiftyone().launch_app(dataset, port=port, address=address, remote=remote, auto=not remote)
+
+
+def wait(session: Any) -> None:
+    """Return when the App's last window is closed, or on Ctrl-C; with `remote` on Ctrl-C only. Then stop the App."""
+    try:
+        session.wait(-1)
+    finally:
+        session.close()
+        fiftyone().close_app()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
