@@ -4,6 +4,7 @@ Each step draws its random numbers from the seed, its own number and the process
 validation in between changes what follows.
 """
 
+import inspect
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,10 @@ from workbench.training.plan import TrainingPlan
 from workbench.training.progress import TrainingProgress
 from workbench.training.samples import SampleBatch, TrainingSamples, collate, sample_numbers
 from workbench.training.validation import FOLDER, validate
+
+# Every process computes the same buffers. torch 2.13 gave the argument that says so another name.
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_STAY: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 
 _STEP, _WEIGHTS = 2, 3  # streams of random numbers, beside those of `samples`
 
@@ -174,7 +179,7 @@ def _new_state(plan: TrainingPlan) -> TrainingState:
     state = start_training(model, plan.recipe)
     if plan.processes.count > 1:
         gpus = [plan.processes.device.index] if plan.processes.device.type == "cuda" else None
-        state.parallel = DistributedDataParallel(model, device_ids=gpus, broadcast_buffers=False)
+        state.parallel = DistributedDataParallel(model, device_ids=gpus, **_BUFFERS_STAY)
     return state
 
 
