@@ -1,6 +1,7 @@
 """Load a model by what its `config.json` says it is: EoMT on DINOv2, or on DINOv3."""
 
 from os import PathLike
+from pathlib import Path
 
 import torch
 
@@ -23,10 +24,15 @@ def model_class_of(
     return _CLASSES.get(str(model_type), EomtForUniversalSegmentation)
 
 
+def config_from_json(path: Path) -> EomtConfig:
+    """The configuration in a `config.json`, of the class that fits its `model_type`. Raises `CheckpointError`."""
+    model_class = _CLASSES.get(str(read_json(path).get("model_type")), EomtForUniversalSegmentation)
+    return model_class.config_class.from_json(path)
+
+
 def load_config(id_or_folder: str | PathLike[str], options: HubOptions | None = None) -> EomtConfig:
     """The configuration of a local folder or hub id, of the class that fits. Raises `CheckpointError`."""
-    path = find_file(id_or_folder, "config.json", options)
-    return model_class_of(id_or_folder, options).config_class.from_json(path)
+    return config_from_json(find_file(id_or_folder, "config.json", options))
 
 
 def load_model(

@@ -23,8 +23,10 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     """Method and path of each request so far."""
 
-    def point_client_at(self, patch: pytest.MonkeyPatch) -> None:
-        """Let huggingface_hub of this process ask here; another process does where HF_ENDPOINT is `url`."""
+    def point_client_at(self, patch: pytest.MonkeyPatch, cache: Path | None = None) -> None:
+        """Let huggingface_hub of this process ask here and use that cache; another process does with HF_ENDPOINT."""
+        if cache is not None:
+            patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(huggingface_hub.constants, "ENDPOINT", self.url)
         template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

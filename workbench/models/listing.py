@@ -1,9 +1,11 @@
 """The checkpoints that can be named: bundled ones and published ones, and how much of each is on this machine."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE
+from workbench.errors import ModelError
 from workbench.models.published import PUBLISHED, PublishedModel
 from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, open_checkpoint
 
@@ -20,7 +22,12 @@ def list_models() -> list[dict[str, Any]]:
 
 
 def in_hub_cache(model_id: str) -> str | None:
-    """How much of a hub id the local cache holds: "weights", only its "config", or None."""
+    """How much of a hub id the local cache holds: "weights", only its "config", or None.
+
+    Raises ModelError for what cannot be a hub id.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model_id):
+        raise ModelError(f"{model_id} is neither a folder, nor a bundled checkpoint, nor a hub id like owner/name.")
     if any(_is_cached(model_id, name) for name in WEIGHTS):
         return "weights"
     return "config" if _is_cached(model_id, "config.json") else None

@@ -78,23 +78,28 @@ def open_checkpoint(model_id: str) -> Checkpoint:
     its model takes.
     """
     place = place_of(model_id)
+    if try_find_file(place, "config.json") is None:
+        raise ModelError(
+            f"{model_id} has no config.json. If its weights are the original repository's, "
+            f"`workbench models convert {model_id} OUT` brings them to the published layout."
+        )
     checkpoint = Checkpoint(model_id, place, load_config(place), EomtImageProcessor.from_pretrained(place))
-    _check_input_size(checkpoint)
+    check_input_size(model_id, checkpoint.processor, checkpoint.config)
     return checkpoint
 
 
-def _check_input_size(checkpoint: Checkpoint) -> None:
-    processor, config = checkpoint.processor, checkpoint.config
+def check_input_size(model_id: str, processor: EomtImageProcessor, config: EomtConfig) -> None:
+    """Raise ModelError where the processor does not make what the model takes."""
     if not (processor.do_pad or processor.do_split_image):
         raise ModelError(
-            f"{checkpoint.model_id}: its processor neither pads nor splits images, so that they do not fit the model's "
+            f"{model_id}: its processor neither pads nor splits images, so that they do not fit the model's "
             'fixed input. Set "do_pad": true in its preprocessor_config.json (semantic crops: "do_split_image").'
         )
     made = canvas_size(processor.size)
     made = (made[0], made[0]) if processor.do_split_image else made
     if made != config.image_size_hw:
         raise ModelError(
-            f"{checkpoint.model_id}: its processor makes inputs of {made[0]}x{made[1]} pixels (height x width), its "
+            f"{model_id}: its processor makes inputs of {made[0]}x{made[1]} pixels (height x width), its "
             f"model takes {config.image_size_hw[0]}x{config.image_size_hw[1]}. Correct size in "
             "preprocessor_config.json, or image_size in config.json."
         )
