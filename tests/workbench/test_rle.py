@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pycocotools.mask as coco_mask
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ def lists(runs: rle.Runs) -> list[list[int]]:
     return [runs.lengths[a:b].tolist() for a, b in zip(runs.offsets[:-1], runs.offsets[1:], strict=True)]
 
 
+@settings(deadline=None)
 @given(masks)
 def test_a_mask_survives(mask: NDArray[np.bool_]) -> None:
     decoded = rle.decode(rle.encode(mask), *mask.shape)
@@ -36,6 +37,7 @@ def test_a_mask_survives(mask: NDArray[np.bool_]) -> None:
     assert np.array_equal(decoded, mask)
 
 
+@settings(deadline=None)
 @given(st.lists(masks, max_size=5))
 def test_parsed_runs_are_those_of_the_pixels(some: list[NDArray[np.bool_]]) -> None:
     runs = rle.parse_runs([rle.encode(mask) for mask in some])
@@ -45,6 +47,7 @@ def test_parsed_runs_are_those_of_the_pixels(some: list[NDArray[np.bool_]]) -> N
     assert runs.totals().tolist() == [mask.size for mask in some]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**31), min_size=1, max_size=8))
 def test_long_runs_are_read_as_pycocotools_writes_them(lengths: list[int]) -> None:
     # pycocotools holds runs in 32 bits; its own compression of a list of counts is the reference.
@@ -106,6 +109,7 @@ def test_decoding_checks_before_pycocotools_sees_the_counts() -> None:
         rle.decode(b"4", 3, 3)
 
 
+@settings(deadline=None)
 @given(masks, st.data())
 def test_random_damage_is_noticed_or_harmless(mask: NDArray[np.bool_], data: st.DataObject) -> None:
     damaged = bytearray(rle.encode(mask))

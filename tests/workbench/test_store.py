@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import rle, store
@@ -125,6 +125,7 @@ def test_an_unfinished_file_is_hidden_from_other_readers(tmp_path: Path) -> None
     assert len(pd.read_parquet(tmp_path / "predictions")) == 2
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_chunks_hold_exactly_the_rows_of_their_images(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
