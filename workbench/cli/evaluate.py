@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.evaluation import Progress
 
 _WIDTH = 110  # columns where stdout is no terminal
+_TABLES = ("per_category.parquet", "per_image.parquet", "detections.parquet", "matches.parquet")
 _COLUMNS = {
     "panoptic": ("pq", "sq", "rq", "tp", "fp", "fn"),
     "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "gt"),
@@ -26,29 +27,62 @@ _COLUMNS = {
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--dataset", help="Name of a dataset, or path of its definition.  [default: the one of the run]")
 @click.option("--per-category", is_flag=True, help="A table of every category too.")
+@click.option(
+    "--confidence",
+    type=float,
+    is_flag=False,
+    flag_value=0.95,
+    help="Add intervals, of 0.95 unless a value follows. Put RUN before it.",
+)
+@click.option("--resamples", default=1000, help="Of the images, for --confidence.")
+@click.option("--seed", default=0, help="Of the resamples.")
+@click.option("--fail-below", multiple=True, metavar="METRIC=VALUE", help="Exit with 1 if it is lower.  [repeatable]")
 @click.option("--json", "as_json", is_flag=True, help="Print the content of metrics.json instead: fractions, and null.")
-def evaluate(run: Path | None, dataset: str | None, per_category: bool, as_json: bool) -> None:
+def evaluate(
+    run: Path | None,
+    dataset: str | None,
+    per_category: bool,
+    confidence: float | None,
+    resamples: int,
+    seed: int,
+    fail_below: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Score the run folder RUN (the newest below runs/ by default) against its dataset's ground truth.
 
     Measures what the run's task and the ground truth allow: PQ as panopticapi, AP as pycocotools, mIoU as ADE20K's
-    benchmark. Tables show percent. Keeps metrics.json, per_category.parquet and matches.parquet in the run folder.
+    benchmark. Tables show percent. Keeps metrics.json and, as Parquet, the numbers of every category, image, detection
+    and match in the run folder.
 
     \b
     workbench evaluate
     workbench evaluate runs/mine --per-category
-    workbench evaluate runs/mine --json
+    workbench evaluate runs/mine --confidence
+    workbench evaluate runs/mine --json --fail-below pq=0.55 --fail-below miou=0.4
     """
+    from workbench.evaluation import gates
     from workbench.evaluation.evaluation import evaluate as score
+    from workbench.evaluation.headlines import headlines
+    from workbench.evaluation.resampling import Bootstrap
 
-    with _progress() as progress:
-        evaluation = score(run, dataset, progress)
+    limits = gates.parse(fail_below, "--fail-below")
+    bootstrap = None if confidence is None else Bootstrap(confidence, resamples, seed)
+    with evaluation_progress() as progress:
+        evaluation = score(run, dataset, progress, bootstrap)
     for note in evaluation.notes:
         click.echo(f"Note: {note}.", err=True)
     if as_json:
         click.echo(json.dumps(evaluation.metrics, indent=2, ensure_ascii=False))
-        return
-    _print_tables(evaluation.metrics, per_category)
-    click.echo(f"Kept in {evaluation.run.path}: metrics.json, per_category.parquet, matches.parquet", err=True)
+    else:
+        _print_tables(evaluation.metrics, per_category)
+        click.echo(f"Kept in {evaluation.run.path}: metrics.json, {', '.join(_TABLES)}", err=True)
+    stop_at(gates.below(headlines(evaluation.metrics), limits))
+
+
+def stop_at(failed: Sequence[str]) -> None:
+    """Exit with 1 and one message where a gate failed."""
+    if failed:
+        raise click.ClickException("; ".join(failed) + ".")
 
 
 def _print_tables(metrics: Mapping[str, Any], per_category: bool) -> None:
@@ -57,6 +91,8 @@ def _print_tables(metrics: Mapping[str, Any], per_category: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     for table in _headline(metrics):
         console.print(table)
+    if metrics["intervals"]:
+        console.print(_interval_table(metrics))
     if per_category:
         for title, task, numbers in _category_parts(metrics):
             console.print(_category_table(title, _COLUMNS[task], numbers))
@@ -88,6 +124,19 @@ def _table(title: str, columns: "tuple[str, ...] | list[str]", rows: list[tuple[
     return table
 
 
+def _interval_table(metrics: Mapping[str, Any]) -> "Table":
+    from workbench.evaluation.headlines import headlines
+
+    intervals = metrics["intervals"]
+    rows = [
+        (name, {"value": value, **(intervals["headlines"].get(name) or {"low": None, "high": None})})
+        for name, value in headlines(metrics).items()
+        if value is not None
+    ]
+    title = f"Intervals of {100 * intervals['confidence']:g} % ({intervals['resamples']} resamples of the images)"
+    return _table(title, ("value", "low", "high"), rows)
+
+
 _HEADINGS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "n": "classes", "miou": "mIoU", "aacc": "aAcc", "macc": "mAcc"}
 
 
@@ -117,7 +166,7 @@ def _shown(value: float | None) -> str:
 
 
 @contextmanager
-def _progress() -> Iterator["Progress"]:
+def evaluation_progress() -> Iterator["Progress"]:
     """A bar on stderr where that is a terminal, else nothing."""
     from rich.console import Console
     from rich.progress import Progress as Bar

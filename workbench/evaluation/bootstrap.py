@@ -48,6 +48,7 @@ class StoredCounts:
         }
         first = next(iter(_SOURCES[name][0] for name in self._sources))
         categories = part_of(metrics, first)["per_category"]
+        self.category_names: dict[str, str] = {each: category["name"] for each, category in categories.items()}
         self._category_ids = np.array([int(category_id) for category_id in categories], dtype=np.int32)
         self._isthing = np.array([category["isthing"] for category in categories.values()], dtype=np.bool_)
 

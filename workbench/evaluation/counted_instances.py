@@ -57,7 +57,7 @@ class CountedInstances:
         classes = len(self.category_ids)
         shapes = tuple((_RANGES, classes, *shape) for shape in ((_LEVELS, len(RECALL_THRESHOLDS)), (_LIMITS, _LEVELS)))
         block = max(1, _BYTES_OF_CURVES // (8 * sum(int(np.prod(shape)) for shape in shapes)))
-        headline, per_category = np.empty((len(weights), len(self.names))), np.empty((len(weights), classes))
+        headline, per_category = np.empty((len(weights), len(self.names))), np.full((len(weights), classes), np.nan)
         curves = [np.empty((min(block, len(weights)), *shape)) for shape in shapes]
         for start in range(0, len(weights), block):
             some = np.ascontiguousarray(weights[start : start + block])
@@ -68,7 +68,8 @@ class CountedInstances:
             loops.resample_curves(some, gt, *self.detections, RECALL_THRESHOLDS, limits, precision, recall)
             for row in range(len(some)):
                 headline[start + row] = _summary(precision[row], recall[row], gt[row])
-                per_category[start + row] = np.where(gt[row, :, 0] > 0, precision[row, 0].mean(axis=(1, 2)), np.nan)
+                has_gt = gt[row, :, 0] > 0
+                per_category[start + row, has_gt] = precision[row, 0, has_gt].mean(axis=(1, 2))
         return headline, per_category
 
 

@@ -53,7 +53,7 @@ def resolve(name: str, available: Iterable[str]) -> str:
     known = list(available)
     found = {each.lower(): each for each in known}.get(name.lower())
     if found is None:
-        raise OptionError(f"no metric {name!r} was measured. {did_you_mean(name, known)}")
+        raise OptionError(f"no metric {name!r} here. {did_you_mean(name, known)}")
     return found
 
 
