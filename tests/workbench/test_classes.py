@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from workbench.errors import ModelError
 from workbench.formats.base import Category
-from workbench.prediction.classes import match_classes
+from workbench.prediction.classes import ALIASES, match_classes
 
 PERSON = Category(1, "person", True, (0, 0, 0))
 SKY = Category(119, "sky-other-merged", False, (0, 0, 0))
@@ -89,3 +90,10 @@ def test_instances_of_a_dataset_without_things_are_refused() -> None:
 def test_a_checkpoint_without_class_names_is_refused_with_the_remedy() -> None:
     with pytest.raises(ModelError, match="id2label"):
         match_classes({0: "LABEL_0", 1: "LABEL_1"}, [PERSON, SKY], "panoptic")
+
+
+def test_the_documented_aliases_are_those_in_use() -> None:
+    page = (REPOSITORY / "docs" / "predict.md").read_text(encoding="utf-8")
+    rows = page.partition("| written | meant |\n| --- | --- |\n")[2].partition("\n\n")[0].splitlines()
+    documented = dict(tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows)
+    assert documented == ALIASES

@@ -1,7 +1,9 @@
 """`workbench.predict` from images on disk to rows on disk, with the bundled checkpoint on a few bundled scenes."""
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import workbench
 from eomt import EomtConfig, EomtForUniversalSegmentation, EomtImageProcessor
 from eomt.image_inputs import rgb_tensor
 from tests.reference.few_scenes import coco_scenes, unlabelled_scenes
-from workbench import rle
+from workbench import rle, store
 from workbench.errors import DatasetError, ModelError, OptionError, RunError
 from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS
 from workbench.prediction.defaults import BUNDLED_MODEL
+from workbench.prediction.model import Predictor
 from workbench.prediction.progress import Progress
 from workbench.runs import Run
 
@@ -369,3 +372,46 @@ def test_a_dataset_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").write_text('format = "images"\nroot = "."\nimages = "images"\n')
     with pytest.raises(DatasetError, match="it has no images"):
         predict(tmp_path / "empty.toml", tmp_path / "run", task="semantic")
+
+
+def test_an_error_in_the_middle_keeps_the_batches_before_it(
+    dataset: Path, panoptic_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict_batch = Predictor.predict
+    calls = iter(range(9))
+
+    def fail_at_the_second(self: Predictor, images: Any) -> Any:
+        if next(calls) == 1:
+            raise ModelError("out of memory")
+        return predict_batch(self, images)
+
+    monkeypatch.setattr(Predictor, "predict", fail_at_the_second)
+    with pytest.raises(ModelError, match="out of memory"):
+        predict(dataset, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert not run.complete
+    assert run.images().num_rows == 2
+    resumed = predict(dataset, tmp_path / "run")
+    assert resumed.complete
+    assert resumed.segments().equals(panoptic_run.segments())
+
+
+def test_a_full_disk_is_one_message_and_a_resume_completes_the_run(
+    dataset: Path, panoptic_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.prediction.pipeline.IMAGES_PER_SHARD", 2)
+    write = store.write_parquet
+    calls = iter(range(9))
+
+    def fill_up_at_the_fourth(table: Any, path: Path) -> None:
+        write(table, path)
+        if next(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "write_parquet", fill_up_at_the_fourth)
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\).*run the same command again"):
+        predict(dataset, tmp_path / "run")
+    monkeypatch.undo()
+    assert Run.open(tmp_path / "run").images().num_rows == 2
+    resumed = predict(dataset, tmp_path / "run")
+    assert resumed.segments().equals(panoptic_run.segments())

@@ -26,22 +26,34 @@ Reader = Callable[[ImageRecord], Prepared | Failed]
 
 
 class ShardWriter:
-    """Encodes predictions into rows; commits them every `IMAGES_PER_SHARD` images or `SECONDS_PER_SHARD` seconds."""
+    """Encodes predictions into rows; commits them every `IMAGES_PER_SHARD` images or `SECONDS_PER_SHARD` seconds.
+
+    After an error it takes no more: images behind a gap would come before the gap's own when the run is resumed.
+    """
 
     def __init__(self, store: SegmentStoreWriter, builder: ShardBuilder, progress: Progress) -> None:
         self._store, self._builder, self._progress = store, builder, progress
         self._committed = monotonic()
+        self._broken = False
 
     def add(self, batch: Sequence[PredictedImage]) -> None:
         """Add a batch, and commit where that is due."""
+        if self._broken:
+            return
+        self._broken = True  # until all of it has worked
         for image in batch:
             self._builder.add(image)
         self._progress.advance(len(batch))
         if self._builder.images >= IMAGES_PER_SHARD or monotonic() - self._committed >= SECONDS_PER_SHARD:
-            self.commit()
+            self._commit()
+        self._broken = False
 
     def commit(self) -> None:
         """Write what was added as one shard. Raises RunError where the disk is full or gone."""
+        if not self._broken:
+            self._commit()
+
+    def _commit(self) -> None:
         if self._builder.images:
             try:
                 self._store.commit(*self._builder.build())
