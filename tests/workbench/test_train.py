@@ -125,7 +125,8 @@ def test_validation_is_what_predict_and_evaluate_say_of_the_checkpoint(tiny: Pat
     )
     scored = [line for line in trained.history if "metric" in line]
     assert [line["metric"] for line in scored] == [metric, metric]
-    run = workbench.predict("scenes_val", model=trained.last, task=task, limit=6, batch_size=2, progress=False)
+    run = workbench.predict("scenes_val", model=trained.last, limit=6, batch_size=2, progress=False)
+    assert run.task == task  # as the checkpoint says
     metrics = workbench.evaluate(run).metrics
     value = {
         "panoptic": lambda: metrics["panoptic"]["all"]["pq"],

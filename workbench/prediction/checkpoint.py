@@ -17,6 +17,8 @@ from workbench.errors import ModelError
 from workbench.formats.base import TASKS, Task
 
 BUNDLED_CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+TASK_KEY = "segmentation_task"
+"""In config.json: what a checkpoint of `workbench train` was trained for."""
 _BLOCK = 1 << 20
 
 
@@ -38,7 +40,13 @@ class Checkpoint:
 
     @property
     def own_task(self) -> Task | None:
-        """The task it was trained for as far as its files tell: crops are for semantic segmentation, else its name."""
+        """The task it was trained for as far as its files tell.
+
+        `workbench train` writes it into config.json; else crops are for semantic segmentation, else the name tells.
+        """
+        noted = [task for task in TASKS if task == self.config.extra.get(TASK_KEY)]
+        if noted:
+            return noted[0]
         if self.processor.do_split_image:
             return "semantic"
         return task_in_name(self.short_name)

@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from eomt.training import Batch, StepReport, TrainingState, start_training, training_step
+from workbench.prediction.checkpoint import TASK_KEY
 from workbench.prediction.interrupt import Interrupted, StopRequest, stop_on_signals
 from workbench.training import checkpoints
 from workbench.training.card import FILE as CARD
@@ -174,6 +176,7 @@ class Loop:
 def _new_state(plan: TrainingPlan) -> TrainingState:
     seed_all(_WEIGHTS, plan.options.seed)  # the same weights in every process
     model = plan.start.model().to(plan.processes.device)
+    model.config = replace(model.config, extra={**model.config.extra, TASK_KEY: plan.task})
     if plan.options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     state = start_training(model, plan.recipe)
