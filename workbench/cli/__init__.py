@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("workbench.cli.compare:compare", "Compare two runs, with intervals; a gate for scripts."),
     "train": ("workbench.cli.train:train", "Train or fine-tune a model on a dataset."),
     "browse": ("workbench.cli.browse:browse", "See ground truth, runs and their errors in FiftyOne."),
+    "prelabel": ("workbench.cli.prelabel:prelabel", "Put predictions into FiftyOne as labels to correct."),
+    "pull": ("workbench.cli.pull:pull", "Take corrected labels home from FiftyOne."),
     "datasets": ("workbench.cli.datasets:datasets", "List, show, check, add and download datasets."),
     "models": ("workbench.cli.models:models", "List, show and convert checkpoints."),
     "import": ("workbench.cli.transfer:import_command", "Make a run of anyone's predictions."),

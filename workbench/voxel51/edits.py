@@ -1,0 +1,147 @@
+"""What a person did to the labels of one image: each stored object against the one that was offered.
+
+An object that was not touched keeps its original run lengths, byte for byte. The App's brush resamples a mask to the
+screen, so that an edited outline has the screen's precision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workbench import rle
+from workbench.voxel51 import masks
+from workbench.voxel51.documents import Document
+
+KEPT, MOVED, RELABELLED, DELETED, ADDED, TRIMMED = "kept", "moved", "relabelled", "deleted", "added", "trimmed"
+"""`moved` is any change of the mask; `trimmed` lost pixels to an edited neighbour. One object may be both moved and
+relabelled."""
+
+
+@dataclass
+class Label:
+    """One object of an image as it comes home."""
+
+    category_id: int
+    iscrowd: bool
+    counts: bytes
+    edits: tuple[str, ...]
+    original: Mapping[str, Any] | None
+    """The row of the segment table that was offered; None for an added object."""
+    was: str | None = None
+    """The label that was offered, where it is another one now."""
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether its place or its class was chosen by a person."""
+        return any(edit in self.edits for edit in (MOVED, RELABELLED, ADDED))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A label that cannot be taken home as it is."""
+
+    code: str
+    image_id: str
+    detail: str
+
+
+def compare(
+    stored: Sequence[Document],
+    offered: Sequence[tuple[Document, Mapping[str, Any]]],
+    size_hw: tuple[int, int],
+    categories: Mapping[str, int],
+    image_id: str,
+) -> tuple[list[Label], list[Mapping[str, Any]], list[Problem]]:
+    """An image's labels, the rows that were deleted, and what is wrong.
+
+    `offered` pairs each document with its row of the segment table; `categories` maps labels to category ids. Labels
+    come in the order of the offered rows, added ones behind.
+    """
+    known = {document["_id"]: (document, row) for document, row in offered}
+    found: dict[Any, Label] = {}
+    problems: list[Problem] = []
+    for document in stored:
+        before = known.get(document["_id"])
+        if document["_id"] in found:
+            problems.append(Problem("duplicate", image_id, f"object {document['_id']} is there twice"))
+            continue
+        if (category_id := categories.get(document.get("label") or "")) is None:
+            problems.append(Problem("unknown_class", image_id, f"{_name(document)}: no class of the dataset"))
+            continue
+        label = _label(document, before, category_id, size_hw)
+        if label is None:
+            problems.append(Problem("no_mask", image_id, f"{_name(document)}: a box without a mask"))
+        elif not _has_pixels(label) and (before is None or MOVED in label.edits):
+            problems.append(Problem("empty_mask", image_id, f"{_name(document)}: its mask has no pixel in the image"))
+        else:
+            found[document["_id"]] = label
+    ordered = [found[i] for i in known if i in found] + [label for i, label in found.items() if i not in known]
+    seen = {document["_id"] for document in stored}
+    return ordered, [row for i, (_, row) in known.items() if i not in seen], problems
+
+
+def _label(
+    document: Document, before: tuple[Document, Mapping[str, Any]] | None, category_id: int, size_hw: tuple[int, int]
+) -> Label | None:
+    iscrowd = bool(document.get("iscrowd"))
+    if before is not None and _same_mask(document, before[0]):
+        offered, row = before
+        relabelled = document["label"] != offered["label"] or iscrowd != row["iscrowd"]
+        was = offered["label"] if relabelled else None
+        return Label(category_id, iscrowd, row["counts"], (RELABELLED,) if relabelled else (KEPT,), row, was)
+    counts = _counts(document, size_hw)
+    if counts is None:
+        return None
+    if before is None:
+        return Label(category_id, iscrowd, counts, (ADDED,), None)
+    offered, row = before
+    relabelled = document["label"] != offered["label"] or iscrowd != row["iscrowd"]
+    moved = counts != row["counts"]
+    edits = tuple(edit for edit, is_so in ((MOVED, moved), (RELABELLED, relabelled)) if is_so) or (KEPT,)
+    kept_counts = counts if moved else row["counts"]
+    return Label(category_id, iscrowd, kept_counts, edits, row, offered["label"] if relabelled else None)
+
+
+def _same_mask(document: Document, offered: Document) -> bool:
+    return bool(
+        document.get("mask") == offered.get("mask")
+        and document.get("mask_path") is None
+        and document.get("bounding_box") == offered["bounding_box"]
+    )
+
+
+def _counts(document: Document, size_hw: tuple[int, int]) -> bytes | None:
+    """The document's mask as RLE counts; None where it has a box only."""
+    mask = _mask(document)
+    if mask is None:
+        return None
+    height, width = size_hw
+    x, y, w, h = masks.pixel_box(document["bounding_box"], height, width)
+    if mask.shape != (h, w):
+        if w <= 0 or h <= 0:
+            return masks.paste(masks.Crop((0, 0, 0, 0), np.zeros((0, 0), np.bool_)), height, width)
+        resized = Image.fromarray(mask.astype(np.uint8)).resize((w, h), Image.Resampling.NEAREST)
+        mask = np.asarray(resized, dtype=np.bool_)
+    return masks.paste(masks.Crop((x, y, w, h), mask), height, width)
+
+
+def _mask(document: Document) -> NDArray[np.bool_] | None:
+    if document.get("mask") is not None:
+        return np.asarray(masks.unpack(document["mask"])) > 0
+    if document.get("mask_path"):
+        with Image.open(Path(document["mask_path"])) as picture:
+            return np.asarray(picture.convert("L")) > 0
+    return None
+
+
+def _has_pixels(label: Label) -> bool:
+    return bool(rle.parse_runs([label.counts]).areas()[0])
+
+
+def _name(document: Document) -> str:
+    return f"object {document['_id']} ({document.get('label')!r})"
