@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from eomt.configuration import EomtConfig
+from eomt.dinov3 import EomtDinov3Config, EomtDinov3ForUniversalSegmentation
 from eomt.modeling import EomtForUniversalSegmentation
 from tests.reference.oracles import transformers_processors
 from workbench.errors import DatasetError, OptionError
@@ -139,3 +140,20 @@ def test_loading_the_bundled_checkpoint_to_train_warns_of_nothing() -> None:
         warnings.simplefilter("error")
         model = choose_start(StartOptions(checkpoint=BUNDLED), categories("person"), "panoptic").model()
     assert model.dtype == torch.float32 and (BUNDLED_CHECKPOINTS / BUNDLED).is_dir()
+
+
+def test_a_dinov3_model_starts_from_random_weights_and_from_its_checkpoint(tmp_path: Path) -> None:
+    config = EomtDinov3Config(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
+        num_blocks=1, num_queries=4, num_upscale_blocks=1, id2label={0: "dog", 1: "bus"},
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    fresh = choose_start(StartOptions(config=str(tmp_path / "config.json")), categories("dog", "cat"), "panoptic")
+    model = fresh.model()
+    assert isinstance(model, EomtDinov3ForUniversalSegmentation) and model.config.id2label == {0: "dog", 1: "cat"}
+    model.save_pretrained(tmp_path / "trained")
+    fresh.processor.save_pretrained(tmp_path / "trained")
+    again = choose_start(StartOptions(checkpoint=str(tmp_path / "trained")), categories("cat"), "panoptic")
+    assert again.head.source == (1,)
+    kept = again.model().class_predictor.weight
+    assert torch.equal(kept, model.class_predictor.weight[1:])

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 import eomt
+from eomt.auto import config_from_json
 from eomt.backbones import resize_positions
 from eomt.configuration import EomtConfig
+from eomt.dinov3 import EomtDinov3Config, EomtDinov3ForUniversalSegmentation
 from eomt.errors import ConfigError
 from eomt.hub import read_json, try_find_file
 from eomt.image_processing import EomtImageProcessor
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench.errors import ModelError, OptionError
 from workbench.formats.base import Category, Task
-from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, Checkpoint, open_checkpoint
+from workbench.prediction.checkpoint import Checkpoint, open_checkpoint, place_of
 from workbench.training.classes import ClassHead, class_head
 
 _BACKBONES = ("dinov2_with_registers", "dinov3_vit")
@@ -105,7 +107,7 @@ def choose_start(options: StartOptions, categories: Sequence[Category], task: Ta
         )
     if options.checkpoint is None:
         return _from_scratch(options, categories, task)
-    place = _place(options.checkpoint)
+    place = place_of(options.checkpoint)
     config_file = try_find_file(place, "config.json")
     if config_file is not None and read_json(config_file).get("model_type") in _BACKBONES:
         return _from_backbone(options, place, categories, task)
@@ -114,11 +116,6 @@ def choose_start(options: StartOptions, categories: Sequence[Category], task: Ta
 
 def _sources(options: StartOptions) -> list[tuple[str, str | None]]:
     return [("--from", options.checkpoint), ("--size", options.size), ("--config", options.config)]
-
-
-def _place(checkpoint: str) -> str:
-    bundled = BUNDLED_CHECKPOINTS / checkpoint
-    return str(bundled) if "/" not in checkpoint and bundled.is_dir() else str(Path(checkpoint).expanduser())
 
 
 def _given(options: StartOptions) -> dict[str, Any]:
@@ -156,7 +153,7 @@ def _from_scratch(options: StartOptions, categories: Sequence[Category], task: T
     else:
         assert options.config is not None
         path = Path(options.config).expanduser()
-        config, name = EomtConfig.from_json(path), path.stem if path.stem != "config" else path.resolve().parent.name
+        config, name = config_from_json(path), path.stem if path.stem != "config" else path.resolve().parent.name
     config = replace(config, **_given(options)).with_labels(head.id2label)
     processor = _new_processor(config.image_size_hw, task)
     return Start("scratch", name, config, _given(options), processor, head)
@@ -192,6 +189,8 @@ def random_model(config: EomtConfig) -> EomtForUniversalSegmentation:
     Position embeddings begin as sines and cosines of row and column (Vaswani et al. 2017, section 3.5): without a
     pre-trained backbone, learning them from noise takes most of a short training.
     """
+    if isinstance(config, EomtDinov3Config):  # whose positions are rotary: nothing to learn
+        return EomtDinov3ForUniversalSegmentation(config)
     model = EomtForUniversalSegmentation(config)
     quarter = config.hidden_size // 4
     rates = 100.0 ** -(torch.arange(quarter) / max(1, quarter))
