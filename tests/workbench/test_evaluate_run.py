@@ -70,7 +70,9 @@ def test_metrics_json_holds_the_documented_keys(tmp_path):
     evaluation = evaluate(run, dataset)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics == evaluation.metrics == run.metrics()
-    assert list(metrics) == ["panoptic", "instance", "semantic", "images", "notes", "provenance", "intervals"]
+    scored = ["panoptic", "instance", "semantic"]
+    about = ["images", "notes", "provenance", "intervals", "mode", "errors", "calibration"]
+    assert list(metrics) == [*scored, *about]
     assert list(metrics["panoptic"]) == ["all", "things", "stuff", "per_category"]
     assert list(metrics["panoptic"]["all"]) == ["pq", "sq", "rq", "n"]
     twelve = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]

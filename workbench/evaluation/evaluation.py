@@ -9,16 +9,18 @@ import numpy as np
 
 from workbench import catalog, ground_truth, runs
 from workbench.errors import EvaluationError
-from workbench.evaluation import agreement, keeping, passes
+from workbench.evaluation import agreement, confusion, keeping, passes, why
 from workbench.evaluation.agreement import ScoredImages
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.bootstrap import StoredCounts, intervals_json
+from workbench.evaluation.confusion import Confusion
 from workbench.evaluation.instance import GEOMETRIES, Geometry
 from workbench.evaluation.metrics import metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import Comparison, Keeping
 from workbench.evaluation.resampling import Bootstrap
 from workbench.evaluation.semantic import SemanticResult
+from workbench.evaluation.tide_ap import TideResult
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.formats.tasks import annotation_kinds
@@ -41,6 +43,10 @@ class Scores:
     panoptic: PanopticResult | None = None
     instance: Mapping[Geometry, InstanceResult] | None = None
     semantic: SemanticResult | None = None
+    tide: Mapping[Geometry, TideResult] | None = None
+    """What each type of error costs in AP."""
+    confusions: Mapping[Task, Confusion] = field(default_factory=dict)
+    """Of segments, by the ground truth that they were matched with."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,14 @@ def evaluate(
     dataset: Dataset | str | None = None,
     progress: Progress | None = None,
     bootstrap: Bootstrap | None = None,
+    corrected: bool = False,
 ) -> Evaluation:
-    """Score a run (None: the newest) and keep metrics.json, per_category.parquet and matches.parquet in its folder.
+    """Score a run (None: the newest) and keep metrics.json and its tables (docs/evaluation.md) in the run's folder.
 
     A panoptic run gives PQ, mIoU of its segments merged by category, and AP of its things; an instance run AP; a
     semantic run mIoU. `dataset` (a name, the path of a definition, or a dataset) stands in for the one that the run was
-    made with. `bootstrap` adds confidence intervals. Earlier results are replaced.
+    made with. `bootstrap` adds confidence intervals. `corrected` mends what the official tools get wrong, see
+    docs/parity.md. Earlier results are replaced.
 
     Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
     them cannot be used.
@@ -79,7 +87,7 @@ def evaluate(
     wanted = ground_truths(opened, truth)
     with runs.lock(opened.path):
         with keeping.row_files(opened.path) as keep:
-            scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None))
+            scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None), corrected)
             scores = scoring.run_passes(wanted)
         metrics = metrics_json(scores.panoptic, scores.instance, scores.semantic, truth.categories)
         metrics["images"] = {task: _counts(images) for task, images in scoring.images.items()}
@@ -88,7 +96,17 @@ def evaluate(
         metrics["intervals"] = None
         if bootstrap is not None:
             metrics["intervals"] = intervals_json(StoredCounts(opened.path, metrics), bootstrap)
-        keeping.write_results(opened.path, metrics, per_category_table(metrics))
+        matched = why.read_matches(opened.path / keeping.MATCHES)
+        errors = why.error_table(matched, truth.categories)
+        metrics["mode"] = "corrected" if corrected else "strict"
+        metrics["errors"] = why.errors_json(errors, scores.tide)
+        metrics["calibration"] = why.calibrations_json(matched)
+        tables = {
+            keeping.PER_CATEGORY: per_category_table(metrics),
+            keeping.ERRORS: errors,
+            keeping.CONFUSION: confusion.whole_table(scores.confusions, scores.semantic),
+        }
+        keeping.write_results(opened.path, metrics, tables)
     return Evaluation(opened, scores, metrics)
 
 
@@ -109,26 +127,31 @@ def ground_truths(run: Run, dataset: Dataset) -> tuple[Task, ...]:
 class _Scoring:
     """The passes of one evaluation, and what they find out about the images."""
 
-    def __init__(self, run: Run, dataset: Dataset, keep: Keeping, progress: Progress) -> None:
-        self.run, self.dataset, self.keep, self.progress = run, dataset, keep, progress
+    def __init__(self, run: Run, dataset: Dataset, keep: Keeping, progress: Progress, corrected: bool) -> None:
+        self.run, self.dataset, self.keep, self.progress, self.corrected = run, dataset, keep, progress, corrected
         self.images: dict[Task, ScoredImages] = {}
         self.notes: list[str] = []
 
     def run_passes(self, wanted: tuple[Task, ...]) -> Scores:
         """Walk through each ground truth once."""
         found: dict[str, Any] = {}
+        confusions: dict[Task, Confusion] = {}
         if "panoptic" in wanted:
-            found["panoptic"], found["semantic"] = passes.score_panoptic(
+            segments = passes.score_panoptic(
                 self._comparison("panoptic"), self.keep, semantic_too="semantic" not in wanted
             )
+            found["panoptic"], found["semantic"] = segments.panoptic, segments.semantic
+            confusions["panoptic"] = segments.confusion
         if "instance" in wanted:
-            found["instance"] = self._score_instances()
+            instances = self._score_instances()
+            found["instance"], found["tide"] = instances.instance, instances.tide
+            confusions["instance"] = instances.confusion
         if "semantic" in wanted:
             comparison = self._comparison("semantic")
             found["semantic"] = passes.score_semantic(comparison, self.keep, matched=self.run.task == "semantic")
-        return Scores(**found)
+        return Scores(**found, confusions=confusions)
 
-    def _score_instances(self) -> dict[Geometry, InstanceResult]:
+    def _score_instances(self) -> passes.InstanceScores:
         kinds = self.run.manifest.get("iou_types", GEOMETRIES)
         geometries = [geometry for geometry in GEOMETRIES if geometry in kinds]
         if "segm" not in geometries:
@@ -161,6 +184,7 @@ class _Scoring:
             image_ids=images.ids,
             file_order=np.array([position[image_id] for image_id in images.ids], dtype=np.int64),
             progress=advance,
+            corrected=self.corrected,
         )
 
 

@@ -5,19 +5,22 @@ matched" although it is, and only the 100 best detections of a category in an im
 Source: pycocotools/cocoeval.py, computeIoU and evaluateImg.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 from workbench.evaluation import matching
+from workbench.evaluation.boundary import outlines
 from workbench.evaluation.columns import Segments
 from workbench.evaluation.overlaps import compiled_kernels
 
-Geometry = Literal["segm", "bbox"]
-GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
+Geometry = Literal["segm", "bbox", "boundary"]
+GEOMETRIES: tuple[Geometry, ...] = ("segm", "bbox")
+"""What is scored unless asked for more."""
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -48,8 +51,11 @@ class InstanceMatches:
     """(G, A): ground truth to be found: of that size, and no crowd."""
 
 
-def match(gt: Segments, pred: Segments, geometry: Geometry) -> InstanceMatches:
-    """Match every category's detections with its ground truth, image by image. Neither side has void rows."""
+def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = False) -> InstanceMatches:
+    """Match every category's detections with its ground truth, image by image. Neither side has void rows.
+
+    `corrected` counts an object in one size range only, and misses none that has no area.
+    """
     gt_key, pred_key = _group_keys(gt, pred)
     gt_rows = np.lexsort((gt.ordinal, gt_key))
     pred_rows, rank = _best_detections(pred, pred_key)
@@ -59,7 +65,9 @@ def match(gt: Segments, pred: Segments, geometry: Geometry) -> InstanceMatches:
     groups = _groups(det_key, gt_end > gt_begin)
     gts_of_group = np.stack([gt_begin[groups[:, 0]], gt_end[groups[:, 0]]], axis=1)
     ious, iou_begin = _ious(truth, dets, groups, gts_of_group, geometry), _begins(gt_end - gt_begin)
-    countable = ~truth.iscrowd[:, None] & ~_out_of_range(truth.declared_area)
+    countable = ~truth.iscrowd[:, None] & ~_out_of_range(truth.declared_area, corrected)
+    if corrected:
+        countable &= truth.declared_area[:, None] > 0
 
     kernels = compiled_kernels() or matching
     matched = kernels.match_groups(
@@ -76,7 +84,7 @@ def match(gt: Segments, pred: Segments, geometry: Geometry) -> InstanceMatches:
     uncounted = np.append(~countable, np.zeros((1, len(AREA_RANGES)), np.bool_), axis=0)
     ignored = uncounted[matched, np.arange(len(AREA_RANGES))[:, None]]
     # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
-    ignored |= (matched_id == 0) & _out_of_range(dets.declared_area)[:, :, None]
+    ignored |= (matched_id == 0) & _out_of_range(dets.declared_area, corrected)[:, :, None]
     return InstanceMatches(
         pred_rows=pred_rows,
         rank=rank,
@@ -123,8 +131,30 @@ def _ious(
     """IoU of every detection with all ground truth of its group, one detection after another."""
     sizes = groups[:, 1] - groups[:, 0]
     dets = dets.take(np.repeat(groups[:, 0] - _begins(sizes), sizes) + np.arange(sizes.sum()))  # those in groups
+    if geometry == "boundary":
+        masks = _ious_of_shapes(gt.rles(), dets.rles(), gt.iscrowd, sizes, gts_of_group)
+        edges = _ious_of_shapes(outlines(gt).rles(), outlines(dets).rles(), gt.iscrowd, sizes, gts_of_group)
+        return np.where(_columns_of(gt.iscrowd, sizes, gts_of_group), masks, np.minimum(masks, edges))
     det_shapes, gt_shapes = (side.rles() if geometry == "segm" else side.bbox for side in (dets, gt))
-    iscrowd, ends = gt.iscrowd.tolist(), np.cumsum(sizes).tolist()
+    return _ious_of_shapes(gt_shapes, det_shapes, gt.iscrowd, sizes, gts_of_group)
+
+
+def _columns_of(
+    values: NDArray[np.bool_], sizes: NDArray[np.int64], gts_of_group: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """A value of each ground truth, in the layout of `_ious`."""
+    groups = zip(sizes.tolist(), gts_of_group.tolist(), strict=True)
+    return np.concatenate([np.zeros(0, np.bool_), *(np.tile(values[begin:end], n) for n, (begin, end) in groups)])
+
+
+def _ious_of_shapes(
+    gt_shapes: Sequence[Any],
+    det_shapes: Sequence[Any],
+    crowds: NDArray[np.bool_],
+    sizes: NDArray[np.int64],
+    gts_of_group: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    iscrowd, ends = crowds.tolist(), np.cumsum(sizes).tolist()
     found = [
         coco_mask.iou(det_shapes[end - size : end], gt_shapes[gt_begin:gt_end], iscrowd[gt_begin:gt_end]).ravel()
         for end, size, (gt_begin, gt_end) in zip(ends, sizes.tolist(), gts_of_group.tolist(), strict=True)
@@ -143,10 +173,11 @@ def _hopeful(ious: NDArray[np.float64], iou_begin: NDArray[np.int64], lengths: N
     return hopeful
 
 
-def _out_of_range(areas: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) pixels -> (n, A), whether the area lies outside each of `AREA_RANGES`."""
+def _out_of_range(areas: NDArray[np.float64], half_open: bool) -> NDArray[np.bool_]:
+    """(n,) pixels -> (n, A), whether the area lies outside each of `AREA_RANGES`, whose upper end may be left out."""
     low, high = np.array(list(AREA_RANGES.values())).T
-    return np.asarray((areas[:, None] < low) | (areas[:, None] > high))
+    above = areas[:, None] >= high if half_open else areas[:, None] > high
+    return np.asarray((areas[:, None] < low) | above)
 
 
 @dataclass(frozen=True)

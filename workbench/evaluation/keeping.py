@@ -1,6 +1,6 @@
 """What an evaluation leaves in a run's folder: each file appears whole or stays as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from workbench.segments import write_parquet
 
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
 PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
+ERRORS, CONFUSION = "errors.parquet", "confusion.parquet"
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
 
@@ -45,11 +46,12 @@ def _row_file(path: Path, schema: pa.Schema) -> Iterator[Keep]:
         partial.unlink(missing_ok=True)
 
 
-def write_results(folder: Path, metrics: dict[str, Any], per_category: pa.Table) -> None:
-    """The table of categories, and metrics.json last."""
-    partial = folder / f".{PER_CATEGORY}.partial"
-    write_parquet(per_category, partial)
-    partial.replace(folder / PER_CATEGORY)
+def write_results(folder: Path, metrics: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
+    """The tables by their files' names, and metrics.json last."""
+    for name, table in tables.items():
+        partial = folder / f".{name}.partial"
+        write_parquet(table, partial)
+        partial.replace(folder / name)
     runs.write_json(folder / METRICS, metrics)
 
 

@@ -9,9 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.evaluation.columns import Segments
+from workbench.evaluation.errors import MAP_TYPES, SegmentErrors
 from workbench.evaluation.instance import InstanceMatches
 from workbench.evaluation.overlaps import Overlaps
 from workbench.evaluation.panoptic import PanopticMatches
+from workbench.evaluation.tide import INSTANCE_TYPES, TideMatches
 from workbench.formats.base import Task
 
 MATCH_SCHEMA = pa.schema(
@@ -26,6 +28,8 @@ MATCH_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),  # one of STATUSES
         pa.field("matched_segment_id", pa.int32()),  # on the other side
         pa.field("iou", pa.float64()),  # with it, as the metric computes it
+        pa.field("error_type", pa.string(), nullable=False),  # of errors.MAP_TYPES; instances: tide.INSTANCE_TYPES
+        pa.field("error_segment_id", pa.int32()),  # on the other side: what error_type is about
     ]
 )
 STATUSES = ("tp", "fp", "fn", "ignored", "crowd", "void")
@@ -34,9 +38,10 @@ fn (missed), crowd or void."""
 _TP, _FP, _FN, _IGNORED, _CROWD, _VOID = range(len(STATUSES))
 
 _Side = tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.float64]]  # status, matched row or -1, IoU or NaN
+_Errors = tuple[tuple[str, ...], NDArray[np.int8], NDArray[np.int64]]  # names, code, row of the other side or -1
 
 
-def panoptic_rows(gt: Segments, pred: Segments, matches: PanopticMatches) -> pa.Table:
+def panoptic_rows(gt: Segments, pred: Segments, matches: PanopticMatches, errors: SegmentErrors) -> pa.Table:
     """Rows of PQ's matching."""
     found, predicted = _ground_truth_side(gt), _side(len(pred), _IGNORED)
     for side, rows, others in (
@@ -44,11 +49,12 @@ def panoptic_rows(gt: Segments, pred: Segments, matches: PanopticMatches) -> pa.
         (predicted, matches.pred_rows, matches.gt_rows),
     ):
         _pair(side, rows, others, matches.iou)
+    found[0][np.setdiff1d(np.flatnonzero(found[0] == _FN), matches.missed)] = _VOID  # nothing to be found
     predicted[0][matches.false] = _FP
-    return _both("panoptic", gt, pred, found, predicted)
+    return _both("panoptic", gt, pred, (found, predicted), _map_errors(errors))
 
 
-def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches) -> pa.Table:
+def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches, errors: TideMatches) -> pa.Table:
     """Rows of AP's matching at IoU 0.5 for all sizes; a detection on a crowd is ignored and still names it."""
     found, predicted = _ground_truth_side(gt), _side(len(pred), _IGNORED)
     at_half = matches.gt_rows[:, 0, 0]
@@ -60,10 +66,15 @@ def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches) -> pa.
     tp = matches.tp[:, 0, 0]
     predicted[0][matches.pred_rows] = np.where(tp, _TP, np.where(matches.fp[:, 0, 0], _FP, _IGNORED))
     found[0][gts[no_crowd & ~tp[has_match]]] = _FN  # annotation id 0: matched, and yet not counted
-    return _both("instance", gt, pred, found, predicted)
+    found[0][~matches.countable[:, 0] & ~gt.iscrowd] = _VOID  # nothing to be found
+    types = (
+        (INSTANCE_TYPES, errors.gt_kind, errors.gt_about),
+        (INSTANCE_TYPES, *errors.pred_codes(len(pred))),
+    )
+    return _both("instance", gt, pred, (found, predicted), types)
 
 
-def semantic_rows(gt: Segments, pred: Segments, overlaps: Overlaps) -> pa.Table:
+def semantic_rows(gt: Segments, pred: Segments, overlaps: Overlaps, errors: SegmentErrors) -> pa.Table:
     """A class's pixels in an image are tp where prediction and ground truth share a pixel; the IoU leaves out void."""
     found, predicted = _ground_truth_side(gt), _side(len(pred), _FP)
     first, second, pixels = overlaps.first, overlaps.second, overlaps.pixels
@@ -76,7 +87,11 @@ def semantic_rows(gt: Segments, pred: Segments, overlaps: Overlaps) -> pa.Table:
     _pair(found, gts, preds, iou)
     _pair(predicted, preds, gts, iou)
     predicted[0][on_void == pred.area] = _IGNORED
-    return _both("semantic", gt, pred, found, predicted)
+    return _both("semantic", gt, pred, (found, predicted), _map_errors(errors))
+
+
+def _map_errors(errors: SegmentErrors) -> tuple[_Errors, _Errors]:
+    return (MAP_TYPES, errors.gt_code, errors.gt_other), (MAP_TYPES, errors.pred_code, errors.pred_other)
 
 
 def _side(rows: int, status: int) -> _Side:
@@ -95,18 +110,23 @@ def _pair(side: _Side, rows: NDArray[np.int64], others: NDArray[np.int64], iou: 
     status[rows], matched[rows], ious[rows] = _TP, others, iou
 
 
-def _both(task: Task, gt: Segments, pred: Segments, found: _Side, predicted: _Side) -> pa.Table:
+def _both(
+    task: Task, gt: Segments, pred: Segments, sides: tuple[_Side, _Side], errors: tuple[_Errors, _Errors]
+) -> pa.Table:
+    """The pairs hold ground truth, then predictions; the table the other way round."""
     return pa.concat_tables(
         [
-            _table(task, "prediction", pred, predicted, gt.segment_id),
-            _table(task, "ground_truth", gt, found, pred.segment_id),
+            _table(task, "prediction", pred, sides[1], errors[1], gt.segment_id),
+            _table(task, "ground_truth", gt, sides[0], errors[0], pred.segment_id),
         ]
     )
 
 
-def _table(task: Task, kind: str, segments: Segments, side: _Side, other_ids: NDArray[np.int32]) -> pa.Table:
+def _table(
+    task: Task, kind: str, segments: Segments, side: _Side, errors: _Errors, other_ids: NDArray[np.int32]
+) -> pa.Table:
     status, matched, iou = side
-    unmatched = matched < 0
+    names, code, about = errors
     columns = {
         "image_id": segments.image_id,
         "kind": pa.repeat(kind, len(segments)),
@@ -116,7 +136,13 @@ def _table(task: Task, kind: str, segments: Segments, side: _Side, other_ids: ND
         "score": pa.array(segments.score, mask=np.isnan(segments.score)),
         "area": segments.area,
         "status": pa.array(STATUSES).take(pa.array(status)),
-        "matched_segment_id": pa.array(np.append(other_ids, 0)[matched], pa.int32(), mask=unmatched),
-        "iou": pa.array(iou, mask=unmatched),
+        "matched_segment_id": _ids(other_ids, matched),
+        "iou": pa.array(iou, mask=matched < 0),
+        "error_type": pa.array(names).take(pa.array(code)),
+        "error_segment_id": _ids(other_ids, about),
     }
     return pa.table(columns, schema=MATCH_SCHEMA)
+
+
+def _ids(other_ids: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Int32Array:
+    return pa.array(np.append(other_ids, 0)[rows], pa.int32(), mask=rows < 0)

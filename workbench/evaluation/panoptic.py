@@ -6,6 +6,7 @@ truth's declared area; a class with false positives alone enters the mean as 0; 
 Where there are no classes to take a mean over, panopticapi divides by zero; here the mean is None.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from workbench.evaluation.columns import Segments
 from workbench.evaluation.overlaps import Overlaps
+
+PairIou = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""From rows of ground truth and of predictions, pair by pair, to an IoU."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,14 @@ class PanopticMatches:
     """Predictions without a match of which more than half lies on void or on a crowd of their own category."""
 
 
-def match(gt: Segments, pred: Segments, overlaps: Overlaps) -> PanopticMatches:
+def match(
+    gt: Segments, pred: Segments, overlaps: Overlaps, corrected: bool = False, cap: PairIou | None = None
+) -> PanopticMatches:
     """Match predictions with ground truth of their category: IoU above 0.5, predicted pixels on void left out.
 
-    `pred` holds disjoint segments and no void rows; `overlaps` is `intersect(gt, pred)`.
+    `pred` holds disjoint segments and no void rows; `overlaps` is `intersect(gt, pred)`. `corrected` lets every crowd
+    absorb predictions, not the last listed alone, and misses no segment without pixels. No IoU is larger than
+    what `cap` gives for its pair: boundary PQ's rule.
     """
     first, second, pixels = overlaps.first, overlaps.second, overlaps.pixels
     is_void, same_category = gt.is_void[first], gt.category_id[first] == pred.category_id[second]
@@ -46,14 +54,16 @@ def match(gt: Segments, pred: Segments, overlaps: Overlaps) -> PanopticMatches:
     union = pred.area[pred_rows] + gt.declared_area[gt_rows] - shared - on_void[pred_rows]
     with np.errstate(divide="ignore"):  # a wrong declared area can leave no union: infinite there, infinite here
         iou = shared / union
+    if cap is not None:
+        iou = np.minimum(iou, cap(gt_rows, pred_rows))
     matched = iou > 0.5
     gt_rows, pred_rows = gt_rows[matched], pred_rows[matched]
 
-    absorbs = same_category & _last_crowds(gt)[first]
+    absorbs = same_category & (gt.iscrowd if corrected else _last_crowds(gt))[first]
     harmless = on_void + _sum_by(second[absorbs], pixels[absorbs], len(pred))
     unmatched = np.setdiff1d(np.arange(len(pred)), pred_rows)
     mostly_harmless = harmless[unmatched] / np.maximum(pred.area[unmatched], 1) > 0.5
-    countable = np.flatnonzero(~gt.is_void & ~gt.iscrowd)
+    countable = np.flatnonzero(~gt.is_void & ~gt.iscrowd & ((gt.area > 0) | (not corrected)))
     return PanopticMatches(
         gt_rows=gt_rows,
         pred_rows=pred_rows,

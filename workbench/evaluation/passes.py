@@ -11,14 +11,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from workbench.evaluation import agreement, average_precision, instance, matches, panoptic, per_image, semantic
+from workbench.evaluation import (
+    agreement,
+    average_precision,
+    confusion,
+    errors,
+    instance,
+    matches,
+    mending,
+    panoptic,
+    per_image,
+    semantic,
+    tide,
+    tide_ap,
+)
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import Segments, join, segments_of
+from workbench.evaluation.confusion import Confusion
 from workbench.evaluation.instance import Geometry
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.per_image import Images
 from workbench.evaluation.semantic import SemanticResult
+from workbench.evaluation.tide_ap import TideResult
 from workbench.formats.base import Category
 from workbench.runs import Run
 from workbench.store import SegmentStore
@@ -53,6 +68,8 @@ class Comparison:
     """(images,), each image's position in the annotation file."""
     progress: Callable[[int], None]
     """Called with the number of images of each chunk that is done."""
+    corrected: bool = False
+    """Mend what the official tools get wrong instead of repeating it."""
 
     @property
     def category_ids(self) -> NDArray[np.int32]:
@@ -82,29 +99,51 @@ class Comparison:
             pred = pred.take(~pred.is_void)
             agreement.check_categories(self.run, self.categories, pred)
             agreement.check_sizes(gt, pred)
-            yield gt, pred
+            yield (mending.counted(gt), mending.counted(pred)) if self.corrected else (gt, pred)
             self.progress(len(ids))
 
 
-def score_panoptic(
-    comparison: Comparison, keep: Keeping, semantic_too: bool
-) -> tuple[PanopticResult, SemanticResult | None]:
-    """PQ and, unless the dataset has ground truth of its own for it, mIoU of the segments merged by category."""
+@dataclass(frozen=True)
+class PanopticScores:
+    """What the pass over panoptic ground truth gives."""
+
+    panoptic: PanopticResult
+    semantic: SemanticResult | None
+    """mIoU of the segments merged by category, unless the dataset has ground truth of its own for it."""
+    confusion: Confusion
+    """Of segments."""
+
+
+@dataclass(frozen=True)
+class InstanceScores:
+    """What the pass over instance ground truth gives."""
+
+    instance: dict[Geometry, InstanceResult]
+    tide: dict[Geometry, TideResult]
+    confusion: Confusion
+    """Of segments, by the first geometry, which is also that of the match table."""
+
+
+def score_panoptic(comparison: Comparison, keep: Keeping, semantic_too: bool) -> PanopticScores:
+    """PQ, and mIoU where asked for."""
     tallies, classes = [], SemanticResult.zero(comparison.category_ids)
+    confused = Confusion.zero(comparison.category_ids)
     for task in ("panoptic", "semantic") if semantic_too else ("panoptic",):
         keep.per_image(comparison.images.rows(task))
     for gt, pred in comparison.chunks():
         agreement.check_disjoint(pred)
         overlaps = intersect(gt, pred)
-        matched = panoptic.match(gt, pred, overlaps)
+        matched = panoptic.match(gt, pred, overlaps, comparison.corrected)
+        typed = errors.map_errors(gt, pred, overlaps, matched)
+        confused += confusion.of_map(gt, pred, typed, comparison.category_ids)
         tallies.append(panoptic.tally(gt, pred, matched))
-        keep.matches(matches.panoptic_rows(gt, pred, matched))
+        keep.matches(matches.panoptic_rows(gt, pred, matched, typed))
         keep.per_image(per_image.panoptic_rows(tallies[-1], comparison.images))
         if semantic_too:
             classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
             keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
     result = panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order)
-    return result, classes if semantic_too else None
+    return PanopticScores(result, classes if semantic_too else None, confused)
 
 
 def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> SemanticResult:
@@ -117,32 +156,47 @@ def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> Sema
         classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
         keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
         if matched:
-            keep.matches(matches.semantic_rows(gt, pred, overlaps))
+            typed = errors.map_errors(gt, pred, overlaps, panoptic.match(mending.counted(gt), pred, overlaps))
+            keep.matches(matches.semantic_rows(gt, pred, overlaps, typed))
     return classes
 
 
 def score_instances(
     comparison: Comparison, keep: Keeping, geometries: Sequence[Geometry], things_only: bool
-) -> dict[Geometry, InstanceResult]:
+) -> InstanceScores:
     """AP for each geometry; the match table follows the first. `things_only` leaves stuff of a panoptic run out."""
     things = comparison.category_ids[comparison.isthing]
     tallies: dict[Geometry, list[instance.InstanceTally]] = {geometry: [] for geometry in geometries}
+    tides: dict[Geometry, list[tide.TideTally]] = {geometry: [] for geometry in geometries}
+    confused = Confusion.zero(comparison.category_ids)
     keep.per_image(comparison.images.rows("instance"))
     for gt, pred in comparison.chunks():
         truth = gt.take(~gt.is_void)
         dets = pred.take(np.isin(pred.category_id, things)) if things_only else pred
         for geometry in geometries:
-            matched = instance.match(truth, dets, geometry)
+            if geometry == "bbox" and comparison.corrected:
+                truth, dets = mending.by_box(truth), mending.by_box(dets)
+            matched = instance.match(truth, dets, geometry, comparison.corrected)
+            typed = tide.match(truth, dets, geometry, comparison.corrected)
             tallies[geometry].append(instance.tally(truth, dets, matched))
+            tides[geometry].append(tide.tally(truth, dets, typed))
             keep.detections(per_image.detection_rows(tallies[geometry][-1], geometry, comparison.images))
             if geometry == geometries[0]:
-                keep.matches(matches.instance_rows(truth, dets, matched))
+                confused += confusion.of_instances(truth, dets, typed, comparison.category_ids)
+                keep.matches(matches.instance_rows(truth, dets, matched, typed))
                 keep.per_image(per_image.instance_rows(truth, dets, matched, comparison.images))
     order = ranks_of_ids(comparison.image_ids)
-    return {
-        geometry: average_precision.accumulate(join(parts), comparison.category_ids, order)
-        for geometry, parts in tallies.items()
-    }
+    return InstanceScores(
+        {
+            geometry: average_precision.accumulate(join(parts), comparison.category_ids, order)
+            for geometry, parts in tallies.items()
+        },
+        {
+            geometry: tide_ap.dap(join(tide_parts), comparison.file_order, comparison.corrected)
+            for geometry, tide_parts in tides.items()
+        },
+        confused,
+    )
 
 
 def ranks_of_ids(image_ids: Sequence[str]) -> NDArray[np.int64]:
