@@ -226,7 +226,7 @@ def _join_targets(mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor])
         raise ValueError(
             f"{len(mask_labels)} mask_labels but {len(class_labels)} class_labels: give one of each per image"
         )
-    size = mask_labels[0].shape[1:] if mask_labels else None
+    size = mask_labels[0].shape[1:] if len(mask_labels) else None  # labels may come stacked, as one tensor
     for image, (masks, classes) in enumerate(zip(mask_labels, class_labels, strict=True)):
         if masks.ndim != 3 or classes.shape != masks.shape[:1]:
             raise ValueError(
