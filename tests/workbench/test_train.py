@@ -21,9 +21,10 @@ from tests.reference.sessions import start, wait_for
 from tests.reference.tiny_training import tiny_config
 from workbench.errors import OptionError, RunError
 from workbench.prediction.interrupt import Interrupted
+from workbench.training import folder
 from workbench.training import history as history_module
 from workbench.training.api import Training
-from workbench.training.progress import LineProgress, TrainingProgress
+from workbench.training.progress import BarProgress, LineProgress, TrainingProgress, clock, losses
 
 SHORT: Mapping[str, Any] = {"steps": 6, "batch_size": 2, "log_every": 1, "progress": False}
 
@@ -266,6 +267,23 @@ def test_lines_tell_loss_parts_speed_and_time_left(tiny: Path, capsys: pytest.Ca
     last = next(line for line in told.splitlines() if line.startswith("step 6/6"))
     for part in ("loss ", "mask ", "dice ", "class ", "images/s", "0:00 left"):
         assert part in last
+
+
+def test_the_bar_goes_on_from_an_earlier_session(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"loss": 3.0, "loss_mask": 1.5, "loss_dice": 1.0, "loss_cross_entropy": 0.5}
+    with BarProgress() as bar:
+        bar.begin(2, 4, 8)
+        bar.advance(values)
+        bar.note("half of the rest")
+        assert bar.step == 3 and bar.images_per_second > 0 and bar.seconds_left > 0
+    assert "half of the rest" in capsys.readouterr().err
+    assert losses(values) == "loss 3.000 (mask 1.500, dice 1.000, class 0.500)"
+    assert (clock(59.6), clock(3725)) == ("1:00", "1:02:05")
+
+
+def test_two_trainings_never_share_a_folder(tiny: Path) -> None:
+    with folder.lock(Path("out")), pytest.raises(RunError, match="another training is at work there"):
+        workbench.train("scenes_val", config=tiny, out="out", **SHORT)
 
 
 @pytest.mark.parametrize(

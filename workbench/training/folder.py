@@ -7,7 +7,7 @@ agree) and `provenance` (what does not: command, versions).
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -91,18 +91,17 @@ def finish(folder: Path) -> None:
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold the folder, made if need be, for one training. Raises RunError where that is impossible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = exclusive(folder / _LOCK, wait=False)
-        held.__enter__()
-    except BlockingIOError:
-        raise RunError(f"{folder}: another training is at work there. Wait for it, or stop it.") from None
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror}). Name another folder with --out.") from error
-    try:
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(folder / _LOCK, wait=False))
+        except BlockingIOError:
+            raise RunError(f"{folder}: another training is at work there. Wait for it, or stop it.") from None
+        except OSError as error:
+            raise RunError(
+                f"{folder}: cannot be written ({error.strerror}). Name another folder with --out."
+            ) from error
         yield
-    finally:
-        held.__exit__(None, None, None)
 
 
 def _is_free(folder: Path) -> bool:

@@ -5,7 +5,6 @@ validation in between changes what follows.
 """
 
 import inspect
-import os
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -196,4 +195,3 @@ def _leave_signals_alone(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
