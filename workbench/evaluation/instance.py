@@ -5,9 +5,8 @@ matched" although it is, and only the 100 best detections of a category in an im
 Source: pycocotools/cocoeval.py, computeIoU and evaluateImg.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -21,6 +20,8 @@ from workbench.evaluation.overlaps import compiled_kernels
 Geometry = Literal["segm", "bbox", "boundary"]
 GEOMETRIES: tuple[Geometry, ...] = ("segm", "bbox")
 """What is scored unless asked for more."""
+Shapes = list[dict[str, object]] | NDArray[np.float64]
+"""RLEs, or boxes of shape (n, 4)."""
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -148,8 +149,8 @@ def _columns_of(
 
 
 def _ious_of_shapes(
-    gt_shapes: Sequence[Any],
-    det_shapes: Sequence[Any],
+    gt_shapes: Shapes,
+    det_shapes: Shapes,
     crowds: NDArray[np.bool_],
     sizes: NDArray[np.int64],
     gts_of_group: NDArray[np.int64],

@@ -60,12 +60,15 @@ def compiled_kernels() -> ModuleType | None:
 def _intersect_compiled(first: Segments, second: Segments, kernels: ModuleType) -> Overlaps:
     rows_first, rows_second = _rows_of_shared_images(first, second)
     pairs = kernels.intersect_runs(
-        *kernels.decode_runs(*_characters(first)), rows_first, *kernels.decode_runs(*_characters(second)), rows_second
+        *kernels.decode_runs(*characters_of(first)),
+        rows_first,
+        *kernels.decode_runs(*characters_of(second)),
+        rows_second,
     )
     return Overlaps(pairs[:, 0], pairs[:, 1], pairs[:, 2])
 
 
-def _characters(segments: Segments) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def characters_of(segments: Segments) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All rows' compressed counts one after another, and where each row's begin."""
     _, offsets, data = segments.counts.buffers()
     starts = np.frombuffer(offsets, dtype=np.int64)[segments.counts.offset :][: len(segments) + 1]
