@@ -53,6 +53,7 @@ class Loop:
         self.progress.begin(self.state.step, self.plan.recipe.total_steps, self.plan.images_a_step)
         with stop_on_signals() as stop:
             if self.state.step:
+                self._write_last()  # a crash may have come between the state and this
                 self._validate_if_due()
             for batches in self._batches():
                 self._step(batches)
@@ -115,8 +116,12 @@ class Loop:
         if self.plan.processes.first:
             state = {"training": self.state.state_dict(), "recent": self.recent}
             checkpoints.save_state(self.folder, state)
-            checkpoints.replace_folder(self.folder / checkpoints.LAST, lambda place: self._write(place, None))
+        self._write_last()
         self.plan.processes.wait()
+
+    def _write_last(self) -> None:
+        if self.plan.processes.first:
+            checkpoints.replace_folder(self.folder / checkpoints.LAST, lambda place: self._write(place, None))
 
     def _write(self, place: Path, score: dict[str, Any] | None) -> None:
         average = self.state.average
