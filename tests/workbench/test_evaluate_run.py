@@ -71,7 +71,7 @@ def test_metrics_json_holds_the_documented_keys(tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics == evaluation.metrics == run.metrics()
     scored = ["panoptic", "instance", "semantic"]
-    about = ["images", "notes", "provenance", "intervals", "mode", "errors", "calibration"]
+    about = ["images", "notes", "provenance", "intervals", "mode", "errors", "calibration", "slices"]
     assert list(metrics) == [*scored, *about]
     assert list(metrics["panoptic"]) == ["all", "things", "stuff", "per_category"]
     assert list(metrics["panoptic"]["all"]) == ["pq", "sq", "rq", "n"]

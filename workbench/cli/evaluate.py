@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench.cli.tables import table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from workbench.evaluation.evaluation import Progress
 
 _WIDTH = 110  # columns where stdout is no terminal
-_TABLES = ("per_category.parquet", "per_image.parquet", "detections.parquet", "matches.parquet")
+_TABLES = (
+    "per_category.parquet",
+    "per_image.parquet",
+    "detections.parquet",
+    "matches.parquet",
+    "errors.parquet",
+    "confusion.parquet",
+    "slices.parquet",
+)
 _COLUMNS = {
     "panoptic": ("pq", "sq", "rq", "tp", "fp", "fn"),
     "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "gt"),
@@ -27,6 +37,16 @@ _COLUMNS = {
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--dataset", help="Name of a dataset, or path of its definition.  [default: the one of the run]")
 @click.option("--per-category", is_flag=True, help="A table of every category too.")
+@click.option("--errors", "with_errors", is_flag=True, help="Tables of the types of error, and what each costs.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="WHAT",
+    help="Numbers of slices: area (of segments); width, height, pixels or segments (of images); or FILE.csv:COLUMN,"
+    " a table with image_id or file_name.  [repeatable]",
+)
+@click.option("--boundary", is_flag=True, help="The same metrics by outlines, too: boundary PQ, AP, IoU.")
+@click.option("--corrected", is_flag=True, help="Mend the official tools' oddities, see docs/parity.md.")
 @click.option(
     "--confidence",
     type=float,
@@ -42,6 +62,10 @@ def evaluate(
     run: Path | None,
     dataset: str | None,
     per_category: bool,
+    with_errors: bool,
+    by: tuple[str, ...],
+    boundary: bool,
+    corrected: bool,
     confidence: float | None,
     resamples: int,
     seed: int,
@@ -58,6 +82,7 @@ def evaluate(
     workbench evaluate
     workbench evaluate runs/mine --per-category
     workbench evaluate runs/mine --confidence
+    workbench evaluate runs/mine --errors --by area --by weather.csv:weather
     workbench evaluate runs/mine --json --fail-below pq=0.55 --fail-below miou=0.4
     """
     from workbench.evaluation import gates
@@ -68,13 +93,13 @@ def evaluate(
     limits = gates.parse(fail_below, "--fail-below")
     bootstrap = None if confidence is None else Bootstrap(confidence, resamples, seed)
     with evaluation_progress() as progress:
-        evaluation = score(run, dataset, progress, bootstrap)
+        evaluation = score(run, dataset, progress, bootstrap, corrected, by, boundary)
     for note in evaluation.notes:
         click.echo(f"Note: {note}.", err=True)
     if as_json:
         click.echo(json.dumps(evaluation.metrics, indent=2, ensure_ascii=False))
     else:
-        _print_tables(evaluation.metrics, per_category)
+        _print_tables(evaluation.metrics, per_category, with_errors)
         click.echo(f"Kept in {evaluation.run.path}: metrics.json, {', '.join(_TABLES)}", err=True)
     stop_at(gates.below(headlines(evaluation.metrics), limits))
 
@@ -85,14 +110,18 @@ def stop_at(failed: Sequence[str]) -> None:
         raise click.ClickException("; ".join(failed) + ".")
 
 
-def _print_tables(metrics: Mapping[str, Any], per_category: bool) -> None:
+def _print_tables(metrics: Mapping[str, Any], per_category: bool, with_errors: bool) -> None:
     from rich.console import Console
 
+    from workbench.cli.why_tables import error_tables, slice_tables
+
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    for table in _headline(metrics):
-        console.print(table)
+    for each in _headline(metrics):
+        console.print(each)
     if metrics["intervals"]:
         console.print(_interval_table(metrics))
+    for each in (*(error_tables(metrics) if with_errors else ()), *slice_tables(metrics)):
+        console.print(each)
     if per_category:
         for title, task, numbers in _category_parts(metrics):
             console.print(_category_table(title, _COLUMNS[task], numbers))
@@ -100,28 +129,22 @@ def _print_tables(metrics: Mapping[str, Any], per_category: bool) -> None:
 
 def _headline(metrics: Mapping[str, Any]) -> Iterator["Table"]:
     if metrics["panoptic"]:
-        rows = [(name, metrics["panoptic"][name]) for name in ("all", "things", "stuff")]
-        yield _table("Panoptic quality", ("pq", "sq", "rq", "n"), rows)
+        for title, part in (
+            ("Panoptic", metrics["panoptic"]),
+            ("Boundary panoptic", metrics["panoptic"].get("boundary")),
+        ):
+            rows = [(name, part[name]) for name in ("all", "things", "stuff")] if part else []
+            if rows:
+                yield table(f"{title} quality", ("pq", "sq", "rq", "n"), rows)
     if metrics["instance"]:
         rows = [(name, part) for name, part in metrics["instance"].items() if part]
         names = [name for name in rows[0][1] if name != "per_category"]
-        yield _table("Average precision and recall", names, rows)
+        yield table("Average precision and recall", names, rows)
     if metrics["semantic"]:
         part = metrics["semantic"]
-        yield _table("Semantic segmentation", ("miou", "aacc", "macc", "n"), [("in ground truth or predicted", part)])
-
-
-def _table(title: str, columns: "tuple[str, ...] | list[str]", rows: list[tuple[str, dict[str, Any]]]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in columns:
-        table.add_column(_HEADINGS.get(column, column), justify="right")
-    for name, numbers in rows:
-        table.add_row(name, *(_shown(numbers[column]) for column in columns))
-    return table
+        yield table("Semantic segmentation", ("miou", "aacc", "macc", "n"), [("in ground truth or predicted", part)])
+        if part.get("boundary"):
+            yield table("Semantic segmentation by outlines", ("miou",), [("with an outline", part["boundary"])])
 
 
 def _interval_table(metrics: Mapping[str, Any]) -> "Table":
@@ -134,10 +157,7 @@ def _interval_table(metrics: Mapping[str, Any]) -> "Table":
         if value is not None
     ]
     title = f"Intervals of {100 * intervals['confidence']:g} % ({intervals['resamples']} resamples of the images)"
-    return _table(title, ("value", "low", "high"), rows)
-
-
-_HEADINGS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "n": "classes", "miou": "mIoU", "aacc": "aAcc", "macc": "mAcc"}
+    return table(title, ("value", "low", "high"), rows)
 
 
 def _category_parts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -155,14 +175,7 @@ def _category_table(title: str, columns: tuple[str, ...], numbers: dict[str, Any
     rows = [
         (f"{category_id} {row['name']}", row) for category_id, row in numbers.items() if row[columns[0]] is not None
     ]
-    return _table(f"{title} ({len(rows)} of {len(numbers)} occur)", columns, rows)
-
-
-def _shown(value: float | None) -> str:
-    """Fractions in percent, counts as they are, a dash for what does not exist."""
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{100 * value:.2f}"
+    return table(f"{title} ({len(rows)} of {len(numbers)} occur)", columns, rows)
 
 
 @contextmanager

@@ -1,21 +1,23 @@
 """`evaluate`: a run against its dataset's ground truth, by every metric that both allow, kept in the run's folder."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from workbench import catalog, ground_truth, runs
 from workbench.errors import EvaluationError
-from workbench.evaluation import agreement, confusion, keeping, passes, why
+from workbench.evaluation import agreement, boundary_passes, confusion, keeping, passes, slices, why
 from workbench.evaluation.agreement import ScoredImages
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.bootstrap import StoredCounts, intervals_json
+from workbench.evaluation.boundary_passes import BoundarySemantic
 from workbench.evaluation.confusion import Confusion
 from workbench.evaluation.instance import GEOMETRIES, Geometry
-from workbench.evaluation.metrics import metrics_json, per_category_table
+from workbench.evaluation.metrics import add_boundary, metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import Comparison, Keeping
 from workbench.evaluation.resampling import Bootstrap
@@ -43,6 +45,9 @@ class Scores:
     panoptic: PanopticResult | None = None
     instance: Mapping[Geometry, InstanceResult] | None = None
     semantic: SemanticResult | None = None
+    panoptic_boundary: PanopticResult | None = None
+    """By outlines; so the next one, and "boundary" among `instance`. None unless asked for."""
+    semantic_boundary: BoundarySemantic | None = None
     tide: Mapping[Geometry, TideResult] | None = None
     """What each type of error costs in AP."""
     confusions: Mapping[Task, Confusion] = field(default_factory=dict)
@@ -71,13 +76,16 @@ def evaluate(
     progress: Progress | None = None,
     bootstrap: Bootstrap | None = None,
     corrected: bool = False,
+    by: Sequence[str] = (),
+    boundary: bool = False,
 ) -> Evaluation:
     """Score a run (None: the newest) and keep metrics.json and its tables (docs/evaluation.md) in the run's folder.
 
     A panoptic run gives PQ, mIoU of its segments merged by category, and AP of its things; an instance run AP; a
     semantic run mIoU. `dataset` (a name, the path of a definition, or a dataset) stands in for the one that the run was
     made with. `bootstrap` adds confidence intervals. `corrected` mends what the official tools get wrong, see
-    docs/parity.md. Earlier results are replaced.
+    docs/parity.md. `by` adds the numbers of slices, see `slices.slices`. `boundary` adds
+    the same metrics by outlines (see `boundary.py`). Earlier results are replaced.
 
     Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
     them cannot be used.
@@ -89,7 +97,10 @@ def evaluate(
         with keeping.row_files(opened.path) as keep:
             scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None), corrected)
             scores = scoring.run_passes(wanted)
+            if boundary:
+                scores = scoring.run_boundary_passes(wanted, scores)
         metrics = metrics_json(scores.panoptic, scores.instance, scores.semantic, truth.categories)
+        add_boundary(metrics, scores.panoptic_boundary, scores.semantic_boundary, truth.categories)
         metrics["images"] = {task: _counts(images) for task, images in scoring.images.items()}
         metrics["notes"] = list(dict.fromkeys([*_notes(opened, truth, dataset), *scoring.notes]))
         metrics["provenance"] = keeping.provenance(opened, truth)
@@ -101,9 +112,12 @@ def evaluate(
         metrics["mode"] = "corrected" if corrected else "strict"
         metrics["errors"] = why.errors_json(errors, scores.tide)
         metrics["calibration"] = why.calibrations_json(matched)
+        parts = [part for each in by for part in slices.slices(opened.path, metrics, scoring.gt_images, each)]
+        metrics["slices"] = slices.slices_json(parts)
         tables = {
             keeping.PER_CATEGORY: per_category_table(metrics),
             keeping.ERRORS: errors,
+            keeping.SLICES: slices.slices_table(parts),
             keeping.CONFUSION: confusion.whole_table(scores.confusions, scores.semantic),
         }
         keeping.write_results(opened.path, metrics, tables)
@@ -130,6 +144,7 @@ class _Scoring:
     def __init__(self, run: Run, dataset: Dataset, keep: Keeping, progress: Progress, corrected: bool) -> None:
         self.run, self.dataset, self.keep, self.progress, self.corrected = run, dataset, keep, progress, corrected
         self.images: dict[Task, ScoredImages] = {}
+        self.gt_images = pa.table({})
         self.notes: list[str] = []
 
     def run_passes(self, wanted: tuple[Task, ...]) -> Scores:
@@ -151,6 +166,19 @@ class _Scoring:
             found["semantic"] = passes.score_semantic(comparison, self.keep, matched=self.run.task == "semantic")
         return Scores(**found, confusions=confusions)
 
+    def run_boundary_passes(self, wanted: tuple[Task, ...], scores: Scores) -> Scores:
+        """Walk through it once more for what outlines give; boxes have none."""
+        if "panoptic" in wanted:
+            outlines = boundary_passes.score_panoptic(self._comparison("panoptic"), self.keep)
+            scores = replace(scores, panoptic_boundary=outlines)
+        if scores.instance and "segm" in scores.instance:
+            comparison, things_only = self._comparison("instance"), self.run.task == "panoptic"
+            curves = boundary_passes.score_instances(comparison, self.keep, things_only)
+            scores = replace(scores, instance={**scores.instance, "boundary": curves})
+        if self.run.task == "semantic":
+            scores = replace(scores, semantic_boundary=boundary_passes.score_semantic(self._comparison("semantic")))
+        return scores
+
     def _score_instances(self) -> passes.InstanceScores:
         kinds = self.run.manifest.get("iou_types", GEOMETRIES)
         geometries = [geometry for geometry in GEOMETRIES if geometry in kinds]
@@ -164,7 +192,7 @@ class _Scoring:
         store = ground_truth.load(
             self.dataset, task, lambda done, total: self.progress(f"Converting {task} ground truth", done, total)
         )
-        gt_images = store.images()
+        self.gt_images = gt_images = store.images()
         known = {record.image_id for record in self.dataset.images()}
         images = agreement.images_to_score(self.run, self.run.images(), gt_images, known)
         self.images[task] = images

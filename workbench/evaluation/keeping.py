@@ -20,7 +20,7 @@ from workbench.segments import write_parquet
 
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
 PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
-ERRORS, CONFUSION = "errors.parquet", "confusion.parquet"
+ERRORS, CONFUSION, SLICES = "errors.parquet", "confusion.parquet", "slices.parquet"
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
 
