@@ -109,6 +109,12 @@ def _check_tasks(first: Run, second: Run) -> None:
 
 
 def _check_datasets(runs: Sequence[Run], metrics: Sequence[Mapping[str, Any]]) -> None:
+    modes = [found["mode"] for found in metrics]
+    if modes[0] != modes[1]:
+        raise EvaluationError(
+            f"{runs[0].path} was scored in the mode {modes[0]}, {runs[1].path} in {modes[1]}. Run `workbench evaluate` "
+            "on both with --corrected, or on both without."
+        )
     first, second = (found["provenance"]["dataset"] for found in metrics)
     if first["fingerprint"] == second["fingerprint"]:
         return

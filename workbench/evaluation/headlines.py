@@ -31,6 +31,7 @@ def _paths() -> Iterator[tuple[str, Path]]:
             yield f"{prefix}{name}", ("instance", geometry, name)
     for name in PIXELS:
         yield name, ("semantic", name)
+    yield f"{PREFIXES['boundary']}miou", ("semantic", "boundary", "miou")
 
 
 def headlines(metrics: Mapping[str, Any]) -> dict[str, float | None]:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.evaluation.average_precision import InstanceResult
+from workbench.evaluation.boundary_passes import BoundarySemantic
 from workbench.evaluation.instance import Geometry
 from workbench.evaluation.panoptic import PanopticMean, PanopticResult
 from workbench.evaluation.semantic import SemanticResult
@@ -21,7 +22,7 @@ Json = dict[str, Any]
 PER_CATEGORY_SCHEMA = pa.schema(
     [
         pa.field("task", pa.string(), nullable=False),
-        pa.field("geometry", pa.string()),  # "segm" or "bbox" for instances
+        pa.field("geometry", pa.string()),  # "segm", "bbox" or "boundary" for instances; "boundary" or null otherwise
         pa.field("category_id", pa.int32(), nullable=False),
         pa.field("name", pa.string(), nullable=False),
         pa.field("isthing", pa.bool_(), nullable=False),
@@ -43,6 +44,20 @@ def metrics_json(
         "instance": None if instance is None else instance_json(instance, categories),
         "semantic": None if semantic is None else semantic_json(semantic, categories),
     }
+
+
+def add_boundary(
+    metrics: Json,
+    panoptic: PanopticResult | None,
+    semantic: BoundarySemantic | None,
+    categories: Sequence[Category],
+) -> None:
+    """What outlines give, under `boundary` of `panoptic` and `semantic`; instances have it among their geometries."""
+    if panoptic is not None:
+        metrics["panoptic"]["boundary"] = panoptic_json(panoptic, categories)
+    if semantic is not None:
+        columns = {name: getattr(semantic, name) for name in ("iou", "intersection", "gt_pixels", "pred_pixels")}
+        metrics["semantic"]["boundary"] = {"miou": semantic.miou, "per_category": _per_category(categories, columns)}
 
 
 def panoptic_json(result: PanopticResult, categories: Sequence[Category]) -> Json:
@@ -103,7 +118,8 @@ def per_category_table(metrics: Mapping[str, Any]) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     for task in ("panoptic", "instance", "semantic"):
         scored = metrics[task]
-        for geometry, part in scored.items() if task == "instance" and scored else ((None, scored),):
+        parts = [(None, scored), ("boundary", scored.get("boundary"))] if scored else []
+        for geometry, part in scored.items() if task == "instance" and scored else parts:
             for category_id, numbers in (part or {"per_category": {}})["per_category"].items():
                 about = (int(category_id), numbers["name"], numbers["isthing"])
                 values = [(metric, value) for metric, value in numbers.items() if metric not in ("name", "isthing")]
