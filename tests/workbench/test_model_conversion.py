@@ -15,6 +15,7 @@ from tests.reference.tiny_models import random_images
 from workbench.errors import ModelError, OptionError
 from workbench.models.converting import convert
 from workbench.prediction.checkpoint import open_checkpoint
+from workbench.prediction.defaults import BUNDLED_MODEL
 
 FILES = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
 
@@ -143,6 +144,13 @@ def test_nothing_is_overwritten_without_being_told_to(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").stat().st_mtime_ns == before
     convert(str(tmp_path / "published"), tmp_path / "out", max_shard_size="50KB", replace=True)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "published"]
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+def test_the_current_folder_is_not_replaced_under_its_user(in_empty_folder: Path, out: str) -> None:
+    with pytest.raises(OptionError, match="is or holds the current folder"):
+        convert(BUNDLED_MODEL, out)
 
 
 def test_replacing_deletes_nothing_but_a_checkpoint(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from eomt import EomtConfig, EomtDinov3Config
+from eomt import CheckpointError, EomtConfig, EomtDinov3Config
 from tests.reference.checkpoint_forms import NAMES, save_delta, save_original, save_published
 from tests.reference.hub_server import Hub, serving_hub
 from workbench import cli
@@ -135,6 +135,17 @@ def test_the_form_of_a_folder_is_told(tmp_path: Path) -> None:
     assert describe(str(tmp_path / "backbone"))["form"] == "backbone"
     assert describe(str(tmp_path / "backbone"))["model_type"] == "dinov3_vit"
     assert describe(str(tmp_path / "original"))["config"]["num_queries"] == 5  # as the shapes imply
+
+
+def test_a_folder_without_weights_tells_what_its_config_says_and_an_empty_one_is_refused(tmp_path: Path) -> None:
+    model = save_published(tmp_path / "published")
+    (tmp_path / "published" / "model.safetensors").unlink()
+    told = describe(str(tmp_path / "published"))
+    assert (told["form"], told["weights_sha256"]) == (None, None)
+    assert told["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="has no weights: neither"):
+        describe(str(tmp_path / "empty"))
 
 
 def test_the_bundled_checkpoint_is_shown_with_the_hash_that_runs_record() -> None:

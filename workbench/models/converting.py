@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from workbench.prediction.device import DTYPES
 
 _ROUNDING = 1e-5
 """Of the largest logit: equal weights at other addresses may be summed in another order."""
+_OURS = {"config.json", PROCESSOR, CARD, SINGLE, INDEX}
 _SHARDS = "model-*-of-*.safetensors"
 
 
@@ -152,20 +154,20 @@ def _logits(model: EomtForUniversalSegmentation) -> tuple[Tensor, Tensor]:
 
 
 def _check_target(folder: Path, place: str, replace: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists():
         return
-    if folder.is_dir() and Path(place).is_dir() and folder.samefile(place):
+    if not folder.is_dir():
+        raise OptionError(f"{folder} is a file; name a folder.")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OptionError(f"{folder} is or holds the current folder, which cannot be replaced; name another folder.")
+    if Path(place).is_dir() and folder.samefile(place):
         raise OptionError(f"{folder} is the source itself; write to another folder.")
-    if not replace:
+    files = sorted(path.name for path in folder.iterdir())
+    if files and not replace:
         raise OptionError(f"{folder} is there already. Write to another folder, or replace it with --yes.")
-    ours = {"config.json", PROCESSOR, CARD, SINGLE, INDEX}
-    others = (
-        [file for file in folder.iterdir() if file.name not in ours and not file.match(_SHARDS)]
-        if folder.is_dir()
-        else [folder]
-    )
+    others = [name for name in files if name not in _OURS and not fnmatch(name, _SHARDS)]
     if others:
-        raise OptionError(f"{folder} holds more than a checkpoint ({others[0].name}), which --yes does not delete.")
+        raise OptionError(f"{folder} holds more than a checkpoint ({others[0]}), which --yes does not delete.")
 
 
 @contextmanager
@@ -173,12 +175,14 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder`, which takes its place when the block ends well and is removed when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(old)
         part.replace(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

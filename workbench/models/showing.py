@@ -31,7 +31,7 @@ def describe(model_id: str, download: bool = False) -> dict[str, Any]:
     """
     place = place_of(model_id)
     entry = published(place)
-    local = "weights" if download or _has_weights(place) else in_hub_cache(place)
+    local = "weights" if download else _local(place)
     told: dict[str, Any] = {
         "id": model_id,
         "source": _source(place),
@@ -41,7 +41,7 @@ def describe(model_id: str, download: bool = False) -> dict[str, Any]:
         **dict.fromkeys(("config", "labels", "processor")),
         "files": [],
     }
-    if local is None and not Path(place).is_dir():
+    if local is None:
         if entry is None:
             raise ModelError(f"{model_id} is not in the hub's local cache. Fetch it with --download, or name a folder.")
         return told
@@ -57,8 +57,12 @@ def describe(model_id: str, download: bool = False) -> dict[str, Any]:
     return told
 
 
-def _has_weights(place: str) -> bool:
-    return any((Path(place) / name).is_file() for name in WEIGHTS)
+def _local(place: str) -> str | None:
+    """What there is to read, as `in_hub_cache` says it; a folder that has nothing is left to fail for its weights."""
+    if not Path(place).is_dir():
+        return in_hub_cache(place)
+    has_weights = any((Path(place) / name).is_file() for name in WEIGHTS)
+    return "config" if (Path(place) / "config.json").is_file() and not has_weights else "weights"
 
 
 def _source(place: str) -> str:
