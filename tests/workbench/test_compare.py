@@ -120,6 +120,15 @@ def test_other_tasks_and_datasets_are_refused(tmp_path):
         compare(a, b, bootstrap=FEW)
 
 
+def test_strict_and_corrected_numbers_are_not_compared(tmp_path):
+    dataset = SceneDataset(scenes())
+    a, b = make_run(tmp_path / "a", dataset, scenes()), make_run(tmp_path / "b", dataset, scenes())
+    evaluate(a, dataset)
+    evaluate(b, dataset, corrected=True)
+    with pytest.raises(EvaluationError, match="in the mode strict"):
+        compare(a, b, dataset, FEW)
+
+
 def evaluated_pair(folder: Path) -> tuple[Run, Run]:
     dataset = SceneDataset(scenes())
     a = make_run(folder / "a", dataset, scenes())

@@ -1,6 +1,9 @@
 """Outlines, boundary PQ and boundary AP: the official tools' numbers to the last bit, found another way."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,14 +13,19 @@ from tests.reference.detections import CATEGORIES as INSTANCE_CATEGORIES
 from tests.reference.detections import Instance, instance_pairs
 from tests.reference.detections import table_of as instance_table
 from tests.reference.outlines import boundary_pq_counts, depth, outline_by_erosions
+from tests.reference.scene_dataset import SceneDataset, make_run
 from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_pairs, table_of
 from workbench import rle
 from workbench.evaluation import average_precision, boundary, instance, overlaps, panoptic
 from workbench.evaluation.average_precision import InstanceResult
+from workbench.evaluation.bootstrap import StoredCounts, point
 from workbench.evaluation.columns import segments_of
+from workbench.evaluation.evaluation import evaluate
+from workbench.evaluation.headlines import headlines
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import ranks_of_ids
+from workbench.evaluation.resampling import Bootstrap
 
 RATIOS = st.sampled_from([0.02, 0.1, 0.15, 0.2, 0.3])
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -154,3 +162,56 @@ def test_boundary_ap_is_lower_where_outlines_are_poor():
     gt, dets = [Instance(9, 1, truth, 1)], [Instance(9, 1, guess, 1, score=0.9)]
     assert ap(gt, dets, "segm").summary()["AP50"] == pytest.approx(1.0)
     assert ap(gt, dets, "boundary").summary()["AP50"] == 0.0
+
+
+def test_evaluate_adds_outlines_where_asked_and_only_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    listed = (Listed(1, 1), Listed(2, 2), Listed(7, 7))
+    label_map = np.array([[1, 1, 1, 2, 2, 7], [1, 1, 1, 2, 2, 7], [0, 0, 0, 7, 7, 7]])
+    gt = [PanopticImage("3", label_map, listed), PanopticImage("5", np.fliplr(label_map), listed)]
+    worn = [replace(gt[0], label_map=np.where(np.arange(6) > 0, label_map, 0)), gt[1]]
+    dataset = SceneDataset(gt)
+    plain = evaluate(make_run(tmp_path / "plain", dataset, worn), dataset)
+    assert "boundary" not in plain.metrics["panoptic"]
+    assert "boundary" not in plain.metrics["instance"]
+    run = make_run(tmp_path / "run", dataset, worn)
+    found = evaluate(run, dataset, bootstrap=Bootstrap(resamples=20), boundary=True)
+    metrics = found.metrics
+    counts = boundary_pq_counts(gt, worn, tuple(CATEGORIES))
+    for category, expected in counts.items():
+        row = metrics["panoptic"]["boundary"]["per_category"][str(category)]
+        assert [row["tp"], row["fp"], row["fn"], row["iou_sum"]] == expected
+    assert metrics["instance"]["boundary"]["AP"] <= metrics["instance"]["segm"]["AP"]
+    numbers = headlines(metrics)
+    counted = StoredCounts(run.path, metrics)
+    for metric in ("boundary_pq", "boundary_AP"):
+        each = counted.counted(metric, counted.image_ids(metric))
+        values = dict(zip(each.names, point(each)[0][0].tolist(), strict=True))
+        assert values[metric] == numbers[metric]
+        assert metrics["intervals"]["headlines"][metric]["low"] <= numbers[metric]
+    rows = pq.read_table(run.path / "per_category.parquet").to_pylist()
+    assert {row["geometry"] for row in rows if row["task"] == "panoptic"} == {None, "boundary"}
+    for name in ("panoptic", "semantic"):
+        assert {k: v for k, v in metrics[name].items() if k != "boundary"} == plain.metrics[name]
+
+
+def test_boundary_iou_of_a_semantic_run_is_that_of_painted_outlines(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    listed = (Listed(1, 1), Listed(7, 7))
+    gt = [PanopticImage(str(i), rng.choice([0, 1, 7, 7], (8, 9)), listed) for i in range(3)]
+    pred = [replace(image, label_map=np.where(rng.random((8, 9)) < 0.3, 7, image.label_map)) for image in gt]
+    dataset = SceneDataset(gt, tasks=("semantic",))
+    run = make_run(tmp_path / "run", dataset, pred, task="semantic")
+    found = evaluate(run, dataset, boundary=True).metrics["semantic"]["boundary"]
+    expected = []
+    for category in (1, 7):
+        shared = whole = 0
+        for truth, guess in zip(gt, pred, strict=True):
+            edges = [outline_by_erosions(image.label_map == category, 1) for image in (truth, guess)]
+            labelled = truth.label_map > 0
+            shared += int((edges[0] & edges[1]).sum())
+            whole += int(((edges[0] | edges[1]) & labelled).sum())
+        assert found["per_category"][str(category)]["iou"] == shared / whole
+        expected.append(shared / whole)
+    assert found["miou"] == np.mean(expected)
