@@ -63,21 +63,25 @@ def table_of(instances: Sequence[Instance]) -> pa.Table:
     return segment_table(columns)
 
 
-def pycocotools_scores(gt: Sequence[Instance], dets: Sequence[Instance], geometry: str) -> COCOeval:
-    """What pycocotools makes of them, summarized. Detections give their box to it where all of them declare one."""
+def pycocotools_scores(
+    gt: Sequence[Instance], dets: Sequence[Instance], geometry: str, coco: Any = COCO, evaluator: Any = COCOeval
+) -> Any:
+    """What pycocotools (or a fork's classes) makes of them, summarized: a COCOeval.
+
+    Detections give their box to it where all of them declare one.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index([_annotation(instance) for instance in gt])
+        truth = _index(coco(), [_annotation(instance) for instance in gt])
         results = [_result(instance) for instance in dets]
-        found = truth.loadRes(results) if results else _index([])
-        scored = COCOeval(truth, found, geometry)
+        found = truth.loadRes(results) if results else _index(coco(), [])
+        scored = evaluator(truth, found, geometry)
         scored.evaluate()
         scored.accumulate()
         scored.summarize()
     return scored
 
 
-def _index(annotations: list[dict[str, Any]]) -> COCO:
-    coco = COCO()
+def _index(coco: Any, annotations: list[dict[str, Any]]) -> Any:
     coco.dataset = {
         "images": [{"id": image} for image in IMAGES],
         "categories": [{"id": category} for category in CATEGORIES],

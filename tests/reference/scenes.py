@@ -3,7 +3,7 @@
 import contextlib
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,16 @@ def box_of(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 
 def panopticapi_scores(gt: Sequence[PanopticImage], pred: Sequence[PanopticImage]) -> dict[str, Any]:
     """What panopticapi's single-core path gives: `all`, `things`, `stuff` (None where it crashes) and every class."""
+    with written(gt, pred) as (pairs, folder), np.errstate(divide="ignore"):
+        stat = pq_compute_single_core(0, pairs, folder, folder, {key: {} for key in CATEGORIES})
+    return _averages(stat)
+
+
+@contextlib.contextmanager
+def written(
+    gt: Sequence[PanopticImage], pred: Sequence[PanopticImage]
+) -> Iterator[tuple[list[tuple[dict[str, Any], ...]], str]]:
+    """The annotation pairs that panopticapi takes and the folder with their PNGs; its printing is swallowed."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         pairs = []
         for index, (truth, guess) in enumerate(zip(gt, pred, strict=True)):
@@ -94,9 +104,7 @@ def panopticapi_scores(gt: Sequence[PanopticImage], pred: Sequence[PanopticImage
                 Image.fromarray(id2rgb(image.label_map)).save(Path(folder) / name)
                 entries.append({"image_id": index, "file_name": name, "segments_info": _segments_info(image)})
             pairs.append(tuple(entries))
-        with np.errstate(divide="ignore"):
-            stat = pq_compute_single_core(0, pairs, folder, folder, {key: {} for key in CATEGORIES})
-    return _averages(stat)
+        yield pairs, folder
 
 
 def _segments_info(image: PanopticImage) -> list[dict[str, int]]:
