@@ -83,11 +83,16 @@ def prelabel(
     second = second_run if second_run is None or isinstance(second_run, Run) else Run.open(second_run)
     if not 0 <= bands[0] <= bands[1] <= 1:
         raise OptionError(f"bands {bands}: two scores between 0 and 1, the lower first.")
+    images = _images(truth, opened)
+    unlabelled = images if labelled else _without_ground_truth(images, truth, opened)
+    if not len(unlabelled):
+        raise FiftyOneError(
+            f"nothing to pre-label: all {len(images)} images of {opened.path} have ground truth. To take them all the "
+            "same: --labelled."
+        )
     target = open_target(truth, truth.categories or opened.categories, name)
     check_categories(target, opened)
     _declare(target)
-    images = _images(truth, opened)
-    unlabelled = images if labelled else _without_ground_truth(images, truth, opened)
     target.add_images(_records(truth, unlabelled), _sizes(unlabelled))
     todo = unlabelled if replace else _without_prelabels(unlabelled, target)
     ids: list[str] = todo["image_id"].to_pylist()

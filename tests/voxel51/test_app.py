@@ -1,0 +1,83 @@
+"""A real App server on a pushed dataset, and the App in a real browser where there is one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.reference.labelled_pets import SIZE, Pets
+from tests.voxel51.conftest import free_port, wait_for_port
+
+CHROMIUM = "/usr/bin/chromium"
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --window-size=1200,800 --virtual-time-budget=15000"
+)
+
+_GRID = (240, 110, 860, 800)  # left, top, right, bottom: without the sidebar's icons and a pop-up at the right
+
+
+@contextlib.contextmanager
+def browsing(pets: Pets, database: dict[str, str], log: Path) -> Iterator[str]:
+    """The command as a user runs it, until the block ends; yields the App's address."""
+    port = free_port()
+    command = [sys.executable, "-m", "workbench", "browse", str(pets.run.path), "--remote", "--port", str(port)]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env={**os.environ, **database}, stdout=file, stderr=file)
+    try:
+        wait_for_port(port, process)
+        yield f"http://127.0.0.1:{port}/datasets/pets"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app") / "log"
+
+
+def test_browse_serves_the_app_and_the_browser_shows_masks(pets, fo, database, log, tmp_path):
+    for picture in (pets.folder / "images").iterdir():
+        Image.new("RGB", (SIZE[1], SIZE[0]), "grey").save(picture)  # all colour in the grid is that of labels
+    with browsing(pets, database, log) as address:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            assert answer.status == 200
+            assert b"FiftyOne" in answer.read()
+        wait_until(lambda: "stop with Ctrl-C" in log.read_text())
+        if not shutil.which(CHROMIUM):
+            return
+        colours = colours_of(f"{address}?view=first-false-positives-by-score", tmp_path)
+        assert colours == {"cat", "dog"}  # the two false positives, and no sky
+    assert "12 labels in ground_truth, first" in log.read_text()
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def colours_of(address: str, folder: Path) -> set[str]:
+    """Whose colours a screenshot of the App has, as far as masks lay them over a picture."""
+    picture = folder / "shot.png"
+    command = [CHROMIUM, *_FLAGS.split(), f"--user-data-dir={folder / 'profile'}", f"--screenshot={picture}", address]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(picture) as shot:
+        pixels = shot.convert("RGB").crop(_GRID).getcolors(1 << 24)
+    found = set()
+    for count, (red, green, blue) in pixels:
+        strongest, second = sorted((red, green, blue))[:0:-1]
+        if count > 20 and strongest > 100 and strongest > 1.5 * second:
+            found.add({red: "cat", green: "dog", blue: "sky"}[strongest])
+    return found
