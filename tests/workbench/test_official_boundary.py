@@ -13,7 +13,7 @@ from tests.reference.detections import CATEGORIES as INSTANCE_CATEGORIES
 from tests.reference.detections import Instance, instance_pairs
 from tests.reference.detections import table_of as instance_table
 from tests.reference.official_boundary import boundary_ap, boundary_pq, golden_instances, golden_scenes
-from tests.reference.scenes import CATEGORIES, PanopticImage, panoptic_pairs, table_of
+from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_pairs, table_of
 from workbench.evaluation import average_precision, boundary, instance, panoptic
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import segments_of
@@ -75,3 +75,15 @@ def test_boundary_ap_arrays_are_the_official_ones_on_random_data(pair):
     official, found = boundary_ap(*pair), ap(*pair)
     for name in ("precision", "recall", "scores"):
         assert (getattr(found, name) == official.eval[name]).all()
+
+
+def test_a_segment_may_have_the_official_tools_marker_for_id():
+    """The tool marks insides with the id max(CATEGORIES) + 1 = 10, and confuses them with a segment of that id."""
+    label_map = np.zeros((20, 20), dtype=np.int64)
+    label_map[:10], label_map[10:] = 3, 4
+    gt = [PanopticImage("0", label_map, (Listed(3, 1), Listed(4, 2)))]
+    marked = {3: 3, 4: max(CATEGORIES) + 1}
+    clash = [PanopticImage("0", np.vectorize(marked.get)(label_map), (Listed(3, 1), Listed(marked[4], 2)))]
+    assert pq_counts(gt, clash, 0.02) == pq_counts(gt, gt, 0.02)
+    pytest.importorskip("boundary_iou", reason="bowenc0221/boundary-iou-api is not installed")
+    assert boundary_pq(gt, clash, 0.02) != boundary_pq(gt, gt, 0.02)

@@ -84,8 +84,10 @@ def _outlines_with_numpy(
     )
     for compressed, height, width, d in rows:
         mask = rle.decode(compressed, height, width)
-        if d >= 0:
-            mask = outline(mask, d)
+        if d >= 0 and mask.any():
+            rows_in, columns_in = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            part = np.s_[rows_in[0] : rows_in[-1] + 1, columns_in[0] : columns_in[-1] + 1]  # outside it nothing is mask
+            mask[part] = outline(mask[part], d)
             compressed = rle.encode(mask)
         counts.append(compressed)
         areas.append(int(mask.sum()))
