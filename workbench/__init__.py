@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
+    from workbench.evaluation.compare import compare
     from workbench.evaluation.evaluation import evaluate
+    from workbench.evaluation.resampling import Bootstrap
     from workbench.exports.api import export
     from workbench.imports.api import import_predictions
     from workbench.prediction.api import predict
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Bootstrap": "workbench.evaluation.resampling",
     "Run": "workbench.runs",
     "WorkbenchError": "workbench.errors",
+    "compare": "workbench.evaluation.compare",
     "evaluate": "workbench.evaluation.evaluation",
     "export": "workbench.exports.api",
     "import_predictions": "workbench.imports.api",
@@ -31,7 +35,18 @@ _HOME = {
     "train": "workbench.training.api",
 }
 
-__all__ = ["Run", "WorkbenchError", "__version__", "evaluate", "export", "import_predictions", "predict", "train"]
+__all__ = [
+    "Bootstrap",
+    "Run",
+    "WorkbenchError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "export",
+    "import_predictions",
+    "predict",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -120,6 +120,15 @@ def test_other_tasks_and_datasets_are_refused(tmp_path):
         compare(a, b, bootstrap=FEW)
 
 
+def test_few_images_are_told(tmp_path):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, scenes())
+    told = "intervals from 4 images are too narrow"
+    assert not any(told in note for note in evaluate(run, dataset).notes)
+    assert any(note.startswith(told) for note in compare(run, run, dataset, FEW).report["notes"])
+    assert any(note.startswith(told) for note in evaluate(run, dataset, bootstrap=FEW).notes)
+
+
 def test_strict_and_corrected_numbers_are_not_compared(tmp_path):
     dataset = SceneDataset(scenes())
     a, b = make_run(tmp_path / "a", dataset, scenes()), make_run(tmp_path / "b", dataset, scenes())

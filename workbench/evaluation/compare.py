@@ -18,7 +18,7 @@ from workbench.evaluation.evaluation import Progress, evaluate
 from workbench.evaluation.headlines import main_headline
 from workbench.evaluation.keeping import DETECTIONS, METRICS, PER_IMAGE
 from workbench.evaluation.per_image_quality import qualities
-from workbench.evaluation.resampling import Bootstrap
+from workbench.evaluation.resampling import Bootstrap, notes_on
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset
 from workbench.runs import MANIFEST, Run
@@ -79,7 +79,7 @@ def compare(
         "dataset": metrics[0]["provenance"]["dataset"],
         **asdict(bootstrap),
         "method": f"{METHOD}, paired",
-        "notes": _notes(runs, metrics, counts, counted),
+        "notes": [*_notes(runs, metrics, counts, counted), *notes_on(len(ids))],
         "images_compared": len(ids),
         "headlines": headlines,
         "per_category": per_category,

@@ -20,7 +20,7 @@ from workbench.evaluation.instance import GEOMETRIES, Geometry
 from workbench.evaluation.metrics import add_boundary, metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import Comparison, Keeping
-from workbench.evaluation.resampling import Bootstrap
+from workbench.evaluation.resampling import Bootstrap, notes_on
 from workbench.evaluation.semantic import SemanticResult
 from workbench.evaluation.tide_ap import TideResult
 from workbench.formats import open_dataset
@@ -84,8 +84,8 @@ def evaluate(
     A panoptic run gives PQ, mIoU of its segments merged by category, and AP of its things; an instance run AP; a
     semantic run mIoU. `dataset` (a name, the path of a definition, or a dataset) stands in for the one that the run was
     made with. `bootstrap` adds confidence intervals. `corrected` mends what the official tools get wrong, see
-    docs/parity.md. `by` adds the numbers of slices, see `slices.slices`. `boundary` adds
-    the same metrics by outlines (see `boundary.py`). Earlier results are replaced.
+    docs/parity.md. `by` adds the numbers of slices, see `slices.slices`. `boundary` adds the same
+    metrics by outlines, see `boundary.py`. Earlier results are replaced.
 
     Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
     them cannot be used.
@@ -107,6 +107,7 @@ def evaluate(
         metrics["intervals"] = None
         if bootstrap is not None:
             metrics["intervals"] = intervals_json(StoredCounts(opened.path, metrics), bootstrap)
+            metrics["notes"].extend(notes_on(min(len(images.ids) for images in scoring.images.values())))
         matched = why.read_matches(opened.path / keeping.MATCHES)
         errors = why.error_table(matched, truth.categories)
         metrics["mode"] = "corrected" if corrected else "strict"

@@ -14,6 +14,15 @@ from workbench.errors import OptionError
 _BYTES_PER_BLOCK = 64 << 20
 
 
+_FEW_IMAGES = 30
+
+
+def notes_on(images: int) -> list[str]:
+    """What the reader of intervals from that many images must know."""
+    few = f"intervals from {images} images are too narrow: resamples show only what these few hold"
+    return [few] if images < _FEW_IMAGES else []
+
+
 @dataclass(frozen=True)
 class Bootstrap:
     """How intervals are made. Raises OptionError for values that make no interval."""
