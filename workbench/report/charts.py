@@ -13,7 +13,8 @@ Difference = tuple[str, float, float | None, float | None]
 """Name, value, and the ends of its interval."""
 
 _INCH = 72  # SVG units of matplotlib: a chart of 5 inches is 360 units wide
-_MOST_CATEGORIES = 24  # of a confusion matrix: more could not be read
+MOST_CATEGORIES = 24  # of a confusion matrix: more could not be read
+_VISIBLE = 0.005  # share of a row below which a cell stays empty
 _NAME = 18  # characters of a category in a chart
 
 
@@ -48,9 +49,11 @@ def calibration_chart(calibration: Mapping[str, Any] | None, name: str) -> str |
 
 
 def error_chart(errors: Sequence[ErrorRow], name: str) -> str | None:
-    """How many segments have each error type: of the predictions and of the ground truth."""
+    """How many segments have each error type, of predictions and ground truth; for instances the AP that it costs."""
     if not errors:
         return None
+    if any(row.dap for row in errors):
+        return _cost_chart(errors, name)
     with chart_style():
         figure, axes = _new(400, 54 + 40 * len(errors))
         rows = np.arange(len(errors))
@@ -68,6 +71,21 @@ def error_chart(errors: Sequence[ErrorRow], name: str) -> str | None:
         _bars_only(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=11, borderpad=0.2)
         return to_svg(figure, name, "Segments by error type, of the predictions and of the ground truth")
+
+
+def _cost_chart(errors: Sequence[ErrorRow], name: str) -> str:
+    """An instance run keeps a hundred detections an image: their number says little, their weight in AP does."""
+    with chart_style():
+        figure, axes = _new(400, 40 + 34 * len(errors))
+        rows, costs = np.arange(len(errors)), [100 * (row.dap or 0.0) for row in errors]
+        axes.barh(rows, costs, 0.5, color=PALETTE["accent"])
+        for row, cost in enumerate(costs):
+            _note(axes, max(cost, 0) + max(costs) / 80, row, f"{cost:.1f}")
+        axes.set_yticks(rows, [row.label for row in errors])
+        axes.set_xlim(min(0, *costs), max(costs) * 1.15)
+        axes.invert_yaxis()
+        _bars_only(axes)
+        return to_svg(figure, name, "Points of AP50 that each error type costs")
 
 
 def size_chart(sizes: Sequence[SizeSlice], name: str) -> str | None:
@@ -93,7 +111,7 @@ def confusion_chart(cells: Sequence[Confused], names: Mapping[int, str], name: s
     """The matrix by rows of true categories, each row in per cent of its ground truth; the busiest categories."""
     if not cells:
         return None
-    kept = busiest(cells, _MOST_CATEGORIES)
+    kept = busiest(cells, MOST_CATEGORIES)
     shares = _row_shares(cells, kept)
     labels = [_short(names.get(i, str(i))) if i is not None else "nothing" for i in kept]
     side = 150 + 22 * len(kept)
@@ -102,12 +120,12 @@ def confusion_chart(cells: Sequence[Confused], names: Mapping[int, str], name: s
 
         figure, axes = _new(side, side)
         axes.grid(visible=False)
-        for row, column in zip(*np.nonzero(shares > 0), strict=True):
+        for row, column in zip(*np.nonzero(shares >= _VISIBLE), strict=True):
             share = float(shares[row, column])
             color = PALETTE["accent" if row == column else "accent2"]
             corner = (column - 0.47, row - 0.47)
             axes.add_patch(Rectangle(corner, 0.94, 0.94, facecolor=color, alpha=0.08 + 0.92 * share, linewidth=0))
-            if len(kept) <= 16 and share >= 0.005:
+            if len(kept) <= 16:
                 ink = PALETTE["paper"] if share > 0.55 else PALETTE["ink"]
                 _note(axes, column, row, f"{100 * share:.0f}", ha="center", color=ink, fontsize=9)
         axes.set(xlim=(-0.5, len(kept) - 0.5), ylim=(len(kept) - 0.5, -0.5), aspect="equal")

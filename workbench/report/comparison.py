@@ -14,6 +14,8 @@ from workbench.runs import Run
 
 Json = dict[str, Any]
 _MOST_MOVED = 20
+SHOWN = 0.0005
+"""Differences from here on are not 0.0 when shown."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Pair:
     def moved(self) -> list[tuple[str, float, float | None, float | None]]:
         """(name, difference, low, high) of the categories that moved most, by falling difference."""
         rows = self.report["per_category"].get(self.counted, {})
-        known = [(key, row) for key, row in rows.items() if row["difference"] is not None]
+        known = [(key, row) for key, row in rows.items() if abs(row["difference"] or 0.0) >= SHOWN]
         most = sorted(known, key=lambda item: -abs(item[1]["difference"]))[:_MOST_MOVED]
         ordered = sorted(most, key=lambda item: -item[1]["difference"])
         names = self.report["categories"]

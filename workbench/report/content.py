@@ -10,7 +10,7 @@ from workbench.evaluation.confusion import NOTHING
 from workbench.evaluation.headlines import headlines, main_headline
 from workbench.formats.base import Dataset, Task
 from workbench.report.curves import PrecisionRecall, SizeSlice, precision_recall, size_slices
-from workbench.report.provenance import commands, facts
+from workbench.report.provenance import commands, facts, without_folders
 from workbench.report.words import ERROR_TYPES, LABELS
 from workbench.runs import Run
 
@@ -62,6 +62,15 @@ class Confused:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """The main number of a part of the images or segments; `images` is None where the part is one of segments."""
+
+    name: str
+    images: int | None
+    main: Number
+
+
+@dataclass(frozen=True)
 class Absent:
     """What the report lacks, and the command that would give it."""
 
@@ -86,6 +95,8 @@ class RunContent:
     confusion_unit: str | None
     calibration: Mapping[str, Any] | None
     sizes: tuple[SizeSlice, ...]
+    slices: Mapping[str, tuple[Slice, ...]]
+    """By what `evaluate --by` was given."""
     curves: PrecisionRecall | None = field(repr=False)
     notes: tuple[str, ...]
     facts: Mapping[str, str]
@@ -120,6 +131,7 @@ def gather(run: Run, metrics: Mapping[str, Any], dataset: Dataset) -> RunContent
         confusion_unit=unit,
         calibration=(metrics.get("calibration") or {}).get(task),
         sizes=size_slices(run.path, task),
+        slices=_slices(metrics, main),
         curves=precision_recall(run.path, metrics),
         notes=tuple(note.replace(str(run.path), run.path.resolve().name) for note in metrics["notes"]),
         facts=facts(run, metrics),
@@ -200,6 +212,16 @@ def _confusion(run: Run, task: Task) -> tuple[tuple[Confused, ...], str | None]:
 
 def _known(category_id: int) -> int | None:
     return None if category_id == NOTHING else category_id
+
+
+def _slices(metrics: Mapping[str, Any], main: str) -> dict[str, tuple[Slice, ...]]:
+    """The main number of each slice; a CSV's folder is left out."""
+    return {
+        str(without_folders(by)): tuple(
+            Slice(row["slice"], row["images"], _number(main, row.get(main), {})) for row in rows
+        )
+        for by, rows in (metrics.get("slices") or {}).items()
+    }
 
 
 def _absent(run: Run, metrics: Mapping[str, Any]) -> Iterator[Absent]:

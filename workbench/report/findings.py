@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from workbench.report.content import RunContent
 
 _FEW = 3
+_SURE = 0.5  # predictions of lower scores are not meant to be right
 _NOTICEABLE_GAP = 0.05  # between score and precision
 
 
@@ -36,13 +37,12 @@ def _weakest(content: RunContent) -> str | None:
 
 
 def _commonest_error(content: RunContent) -> str:
-    worst = max(content.errors, key=lambda row: max(row.predictions, row.ground_truth))
     costly = max(content.errors, key=lambda row: row.dap or 0.0)
-    count, side = max((worst.predictions, "predictions"), (worst.ground_truth, "ground-truth segments"))
-    text = f"Most common error: {worst.label.lower()} ({count} {side})."
     if costly.dap:
-        text += f" Most AP is lost to {costly.label.lower()} ({100 * costly.dap:.1f} points)."
-    return text
+        return f"Most AP50 is lost to {costly.label.lower()}: {100 * costly.dap:.1f} points, as TIDE counts."
+    worst = max(content.errors, key=lambda row: max(row.predictions, row.ground_truth))
+    count, side = max((worst.predictions, "predictions"), (worst.ground_truth, "ground-truth segments"))
+    return f"Most common error: {worst.label.lower()} ({count} {side})."
 
 
 def _most_confused(content: RunContent) -> str | None:
@@ -65,13 +65,13 @@ def _sizes(content: RunContent) -> str | None:
         return None
     (small, found_small), (large, found_large) = known[0], known[-1]
     return (
-        f"Found: {100 * found_small:.0f} % of the {small.segments} segments {small.label} pixels, "
-        f"{100 * found_large:.0f} % of the {large.segments} {large.label}."
+        f"Found: {100 * found_small:.0f} % of the {small.segments} segments with {small.label} pixels, "
+        f"{100 * found_large:.0f} % of the {large.segments} with {large.label}."
     )
 
 
 def _calibration(content: RunContent) -> str | None:
-    bins = [each for each in (content.calibration or {}).get("bins", []) if each["n"]]
+    bins = [each for each in (content.calibration or {}).get("bins", []) if each["n"] and each["low"] >= _SURE]
     total = sum(each["n"] for each in bins)
     if not total:
         return None
@@ -80,5 +80,6 @@ def _calibration(content: RunContent) -> str | None:
         return None
     extent = "high" if score > right else "low"
     return (
-        f"Scores are too {extent}: {100 * score:.0f} % on average, when {100 * right:.0f} % of predictions are right."
+        f"Scores above {_SURE:g} are too {extent}: {score:.2f} on average, "
+        f"while {100 * right:.0f} % of those predictions are right."
     )

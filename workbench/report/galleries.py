@@ -174,9 +174,9 @@ def _counted(image: WorstImage) -> tuple[str, ...]:
 def _error_gallery(group: ErrorGroup, drawer: Drawer, truth: Rows, predictions: Rows) -> Gallery:
     fallback = ("False positives", "predictions that match nothing") if group.kind == "prediction" else None
     title, meaning = ERROR_TYPES.get(group.name) or fallback or ("False negatives", "ground truth that nothing matches")
-    order = "highest score first" if group.kind == "prediction" else "largest first"
+    order = "highest score first" if group.has_scores else "largest first"
     about = f"{meaning[0].upper()}{meaning[1:]}; {order}."
-    if group.name in PROBABLE_LABEL_ERRORS:
+    if group.name in PROBABLE_LABEL_ERRORS and group.has_scores:
         about += " With a high score, look at the label too: the model may be right."
     tiles = tuple(
         Tile(

@@ -10,7 +10,7 @@ from typing import Any
 import workbench
 from workbench.evaluation.headlines import PREFIXES
 from workbench.report import charts
-from workbench.report.comparison import Pair
+from workbench.report.comparison import SHOWN, Pair
 from workbench.report.content import Number, RunContent
 from workbench.report.findings import findings
 from workbench.report.galleries import Gallery
@@ -150,15 +150,15 @@ def sentence(text: str) -> str:
 
 def _charts(content: RunContent, name: str, markup: Any) -> list[Chart]:
     """Those that there is something to plot for."""
-    errors = "Every prediction and every segment of the ground truth has one type: see the pictures below."
-    cells = "Each row adds up to 100 % of a true category" + (
-        f", in {content.confusion_unit}; “nothing” is the background." if content.confusion_unit else "."
-    )
     ece = 100 * (content.calibration or {}).get("ece", 0.0)
     geometry = {"segm": "masks", "bbox": "boxes"}[content.curves.geometry] if content.curves else ""
     drawn = (
-        ("Errors", charts.error_chart(content.errors, f"{name}-errors"), errors),
-        ("Confusion", charts.confusion_chart(content.confusion, content.category_names, f"{name}-confusion"), cells),
+        ("Errors", charts.error_chart(content.errors, f"{name}-errors"), _about_errors(content)),
+        (
+            "Confusion",
+            charts.confusion_chart(content.confusion, content.category_names, f"{name}-confusion"),
+            _about_confusion(content),
+        ),
         (
             "Found, by size",
             charts.size_chart(content.sizes, f"{name}-sizes"),
@@ -176,6 +176,21 @@ def _charts(content: RunContent, name: str, markup: Any) -> list[Chart]:
         ),
     )
     return [Chart(heading, markup(svg), about) for heading, svg, about in drawn if svg is not None]
+
+
+def _about_errors(content: RunContent) -> str:
+    if any(row.dap for row in content.errors):
+        return "Points of AP50 that would be won without errors of the type, as TIDE counts them."
+    return "Every prediction and every segment of the ground truth has one type; examples are shown below."
+
+
+def _about_confusion(content: RunContent) -> str:
+    about = f"Each row is a true category, in per cent of its {content.confusion_unit}; below 0.5 % left empty."
+    if any(None in (cell.gt_category_id, cell.pred_category_id) for cell in content.confusion):
+        about += " “nothing”: no counterpart on the other side."
+    if len(content.categories) > charts.MOST_CATEGORIES:
+        about += f" Shown are the {charts.MOST_CATEGORIES} categories that are confused most."
+    return about
 
 
 def _pair(pair: Pair, index: int, markup: Any) -> Mapping[str, Any]:
@@ -200,7 +215,7 @@ def _signed_interval(row: Mapping[str, Any]) -> str:
 
 def _is_sure(row: Mapping[str, Any]) -> bool:
     ends = row["interval"]
-    return ends is not None and (ends["low"] > 0 or ends["high"] < 0)
+    return ends is not None and (ends["low"] > 0 or ends["high"] < 0) and abs(row["difference"]) >= SHOWN
 
 
 def _text(name: str) -> str:

@@ -55,6 +55,11 @@ class ErrorGroup:
     total: int
     examples: tuple[ErrorExample, ...]
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether they are ordered by score; by area otherwise."""
+        return any(example.score is not None for example in self.examples)
+
 
 def worst_images(folder: Path, task: Task, count: int) -> tuple[WorstImage, ...]:
     """The images of the lowest quality, from per_image.parquet."""
