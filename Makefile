@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub lint docs clean
+.PHONY: help install demo test test-slow verify-hub lint docs parity clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,8 +42,12 @@ lint: install  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: install  ## Write docs/cli.md from the commands' own help
+docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md from the ledger
 	$(BIN)/python -m tests.cli_reference > docs/cli.md
+	$(BIN)/python -m tests.parity_document > docs/parity.md
+
+parity: install  ## Compare our numbers with those of the official tools, on the bundled data
+	$(BIN)/workbench parity
 
 clean:  ## Remove what the targets above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs

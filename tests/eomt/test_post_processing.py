@@ -155,6 +155,16 @@ def test_an_image_without_segments_is_void_everywhere():
     ]
 
 
+def test_an_empty_panoptic_map_has_the_type_of_the_others():
+    """Unlike transformers, whose empty maps are float32."""
+    outputs = random_outputs(1, rows=1)
+    types = [
+        processor(size=32).post_process_panoptic_segmentation(outputs, [(9, 7)], threshold=1.0)[0]["segmentation"].dtype
+        for processor in (EomtImageProcessor, TransformersProcessor)
+    ]
+    assert types == [torch.int64, torch.float32]
+
+
 def test_later_instances_are_painted_over_earlier_ones_and_stay_listed():
     masks = rectangles(4, [(0, 0, 2, 2), (0, 0, 4, 2), (0, 1, 1, 4)])
     outputs = outputs_of(masks, [0, 1, 2], [0.9, 0.95, 0.99], classes=3)

@@ -99,7 +99,7 @@ def _by_area(folder: Path, metrics: Mapping[str, Any]) -> list[Slice]:
             mean = _panoptic_of_sizes(rows, metrics["panoptic"]["per_category"], AREA_RANGES[name]).mean()
             found[name] |= {"pq": mean.pq, "sq": mean.sq, "rq": mean.rq}
     for geometry, prefix in (("segm", ""), ("bbox", "bbox_")):
-        part = (metrics["instance"] or {}).get(geometry)
+        part = (metrics["instance"] or {}).get(geometry) or {}
         for name in ranges if part else ():
             found[name] |= {f"{prefix}AP": part[f"AP{name[0]}"], f"{prefix}AR100": part[f"AR{name[0]}"]}
     return [Slice(AREA, name, None, found[name]) for name in ranges]
