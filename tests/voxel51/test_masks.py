@@ -1,5 +1,8 @@
 """Masks cut to their boxes and pasted back; arrays in FiftyOne's form; names."""
 
+import io
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,9 +55,12 @@ def test_what_lies_outside_the_image_is_left_out():
     assert counts == rle.encode(expected)
 
 
-@given(MASKS)
-def test_arrays_unpack_to_what_was_packed(mask):
-    assert np.array_equal(masks.unpack(masks.pack(mask)), mask)
+@given(MASKS, st.sampled_from([np.bool_, np.uint8, np.uint16]))
+def test_arrays_are_packed_as_numpy_saves_them(mask, dtype):
+    saved = io.BytesIO()
+    np.save(saved, mask.astype(dtype))
+    assert zlib.decompress(masks.pack(mask.astype(dtype))) == saved.getvalue()
+    assert np.array_equal(masks.unpack(masks.pack(mask.astype(dtype))), mask)
 
 
 @pytest.mark.parametrize(
