@@ -20,6 +20,7 @@ from workbench.sample.classes import CLASSES
 from workbench.sample.samples import SceneStream, collate
 
 LOG_EVERY = 50  # steps
+POSITIONS = "embeddings.position_embeddings.weight"
 TRAINING_SEED = 1  # the committed validation images are those of seed 0
 CONFIG = EomtConfig(
     hidden_size=192, num_hidden_layers=8, num_attention_heads=3, image_size=128, patch_size=8,
@@ -93,7 +94,7 @@ def new_model(config: EomtConfig) -> EomtForUniversalSegmentation:
 
     y, x = waves(rows)[:, None].expand(-1, columns, -1), waves(columns)[None].expand(rows, -1, -1)
     with torch.no_grad():
-        model.embeddings.position_embeddings.weight.copy_(torch.cat((y, x), dim=2).flatten(0, 1) * 0.5)
+        model.get_parameter(POSITIONS).copy_(torch.cat((y, x), dim=2).flatten(0, 1) * 0.5)
         model.query.weight.mul_(0.5)
     return model
 
@@ -161,11 +162,10 @@ class Training:
         states = self._states()
         old, config = self.model.config, replace(self.model.config, image_size=size)
         self._build(config)
-        name = "embeddings.position_embeddings.weight"
-        number = [parameter for parameter, _ in self.model.named_parameters()].index(name)
+        number = [parameter for parameter, _ in self.model.named_parameters()].index(POSITIONS)
         moments = states["optimizer"]["state"].get(number, {})
-        kept = [(states["model"], name), (states["average"], name), (moments, "exp_avg"), (moments, "exp_avg_sq")]
-        for holder, key in kept:
+        kept = [(states[part], POSITIONS) for part in ("model", "average")]
+        for holder, key in [*kept, (moments, "exp_avg"), (moments, "exp_avg_sq")]:
             if key in holder:
                 holder[key] = resized_positions(holder[key], old.grid_size, config.grid_size)
         self._load(states)
