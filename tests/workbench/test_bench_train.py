@@ -22,7 +22,7 @@ def test_a_report_gives_medians_ratio_and_machine() -> None:
     case = bench.Case("some model", StartOptions(), 4)
     result = bench.Result(case, "float32", ([0.5, 0.25, 1.0], [2.0, 1.0, 0.75]), 1e-7)
     text = bench.report([result], torch.device("cpu"), threads=1)
-    row = "| some model | float32 | 4 | 0.500 s | 0.250 to 1.000 | 8.00 | 1.000 s | 0.750 to 2.000 | 4.00 | **2.00** |"
+    row = "| some model | float32 | 4 | 0.500 s | 0.250 to 1.000 | 8 | 1.000 s | 0.750 to 2.000 | 4 | **2.00** |"
     assert row in text
     assert "CPU time" in text and f"torch: {torch.__version__}" in text and "peak memory" in text
 

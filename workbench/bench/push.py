@@ -213,7 +213,7 @@ def report(result: Result, day: str) -> str:
     about = (
         f"`python -m workbench.bench.push`: {len(result.seconds[0])} pushes each, in turn, from the same run folder to "
         f"a new FiftyOne dataset; {SIZE[1]}x{SIZE[0]} pixels, seed 0. Every label, box, score and mask was compared "
-        f"before a time was printed. {machine}, load average {os.getloadavg()[1]:.1f}. Peak memory of the process: {peak:.0f} "
+        f"before a time was printed. {machine}, load average {os.getloadavg()[1]:.1f}. Peak memory: {peak:.0f} "
         "MiB, most of it the objects of the documented way."
     )
     table = ["| way | median s | range s | MB in the database |", "| --- | --- | --- | --- |", *rows]

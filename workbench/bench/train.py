@@ -166,8 +166,8 @@ def report(results: Sequence[Result], device: torch.device, threads: int) -> str
 
 _TEMPLATE = """# Training speed, {date}
 
-One optimizer step (forward, loss, backward, clipping, AdamW) of `eomt` and of transformers' EoMT, in {kind}. Both have
-the same weights, batches, random numbers and loop, and take turns. Made by `python -m workbench.bench.train`.
+One optimizer step (forward, loss, backward, clipping, AdamW) of `eomt` and of transformers' EoMT, in {kind}.
+Both have the same weights, batches, random numbers and loop, and take turns. Made by `python -m workbench.bench.train`.
 
 | model | precision | batch | workbench | spread | images/s | transformers | spread | images/s | times as fast |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -186,7 +186,7 @@ def _row(result: Result) -> str:
     cells = [result.case.title, result.dtype, str(result.case.batch_size)]
     for seconds in result.seconds:
         cells += [f"{median(seconds):.3f} s", f"{min(seconds):.3f} to {max(seconds):.3f}"]
-        cells.append(f"{result.case.batch_size / median(seconds):.2f}")
+        cells.append(f"{result.case.batch_size / median(seconds):.3g}")
     return "| " + " | ".join([*cells, f"**{result.ratio:.2f}**"]) + " |"
 
 
