@@ -34,6 +34,7 @@ def resample_curves(
     """
     ranges, dets, thresholds = tp.shape
     varying = np.empty(dets, np.int64)
+    copies = np.empty(dets, np.int64)  # of each varying one
     false_before = np.empty(dets, np.int64)  # copies of FALSE detections with a higher score
     right = np.empty(dets, np.float64)  # true positives so far, at each true positive
     best = np.empty(dets, np.float64)  # precision there
@@ -46,13 +47,13 @@ def resample_curves(
                 count = 0
                 false = 0
                 for det in range(bounds[k], bounds[k + 1]):
-                    weight = weights[b, image[det]]
-                    if weight == 0:
+                    if kind[a, det] == IGNORED:
                         continue
+                    weight = weights[b, image[det]]
                     if kind[a, det] == FALSE:
                         false += weight
-                    elif kind[a, det] == VARIES:
-                        varying[count] = det
+                    elif weight:
+                        varying[count], copies[count] = det, weight
                         false_before[count] = false
                         count += 1
                 for t in range(thresholds):
@@ -63,18 +64,17 @@ def resample_curves(
                         recall[b, a, k, m, t] = 0.0
                     for i in range(count):
                         det = varying[i]
-                        weight = weights[b, image[det]]
                         if tp[a, det, t]:
-                            tp_sum += weight
+                            tp_sum += copies[i]
                             right[points] = tp_sum
                             found = np.float64(fp_sum + false_before[i]) + np.float64(tp_sum)
                             best[points] = np.float64(tp_sum) / (found + 2.220446049250313e-16)
                             points += 1
                             for m in range(len(limits)):
                                 if rank[det] < limits[m]:
-                                    recall[b, a, k, m, t] += weight
+                                    recall[b, a, k, m, t] += copies[i]
                         elif fp[a, det, t]:
-                            fp_sum += weight
+                            fp_sum += copies[i]
                     for m in range(len(limits)):
                         recall[b, a, k, m, t] /= total
                     for point in range(points - 2, -1, -1):
