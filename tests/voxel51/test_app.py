@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -37,7 +36,7 @@ def browsing(pets: Pets, database: dict[str, str], log: Path) -> Iterator[str]:
         wait_for_port(port, process)
         yield f"http://127.0.0.1:{port}/datasets/pets"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not Ctrl-C, which a process that was started in the background may be deaf to
         process.wait(timeout=30)
 
 

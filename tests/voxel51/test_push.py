@@ -134,6 +134,16 @@ def test_saved_views_show_what_they_say(pets, fo):
     assert {status for row in missed.values("ground_truth.detections.pq_first") for status in row} == {"fn"}
 
 
+def test_views_of_error_types_show_the_objects_of_that_type(pets, fo):
+    dataset = push_runs([pets.run]).dataset
+    truth = stored(dataset, fo)["1"]["ground_truth"]["detections"]
+    assert [o["pq_first_error"] for o in truth] == ["matched", "wrong_class", "matched"]
+    for what in ("duplicates", "merged segments", "split segments", "poor outlines", "probable label errors"):
+        assert len(dataset.load_saved_view(f"first: {what}")) == 0  # the run has none of these
+    certain = pets.run.segments().to_pandas()
+    assert certain.query("category_id == 1 and segment_id == 2").score.item() < 0.9  # the one wrong class
+
+
 def test_evaluation_patches_work(pets, fo):
     dataset = push_runs([pets.run]).dataset
     patches = dataset.to_evaluation_patches("pq_first")

@@ -1,24 +1,29 @@
 """Saved views, ready to click: what a person looks for in a run's errors, one view each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.formats.base import Task
 from workbench.voxel51.scoring import CONFUSED, ERROR, Keys
 from workbench.voxel51.target import Target
 
-_ERROR_VIEWS = {
-    "duplicates": ("duplicate",),
-    "merged segments": ("merged", "merge"),
-    "split segments": ("split",),
-    "probable label errors": ("label_error", "probable_label_error"),
+_ERROR_VIEWS: Mapping[Task, Mapping[str, tuple[str, ...]]] = {
+    "panoptic": {
+        "duplicates": ("duplicate",),
+        "merged segments": ("merged",),
+        "split segments": ("split",),
+        "poor outlines": ("poor_outline",),
+    },
+    "instance": {"duplicates": ("dupe",), "poor outlines": ("loc", "both")},
 }
-"""View -> the error types that it shows, as far as the run's match table has any."""
+"""View -> the error types that it shows."""
+_LABEL_ERROR_TYPES = ("wrong_class", "background", "cls", "bkg")
+_LABEL_ERROR_SCORE = 0.9  # a prediction as certain as this and yet wrong is worth a look at the label
 
 
 def save_views(target: Target, run_field: str, keys: Keys, task: Task, has_error_types: bool) -> list[str]:
     """Save a run's views under `<run>: <what>`; returns their names. Those of an earlier push are replaced."""
-    views = _map_views(target, keys) if task == "semantic" else _object_views(target, keys, has_error_types)
+    views = _map_views(target, keys) if task == "semantic" else _object_views(target, keys, task, has_error_types)
     saved = []
     for what, description, view in views:
         name = f"{run_field}: {what}"
@@ -38,7 +43,7 @@ def _map_views(target: Target, keys: Keys) -> Iterator[tuple[str, str, Any]]:
     yield "worst images", "Lowest mean IoU over the image's classes first", _worst(target, keys)
 
 
-def _object_views(target: Target, keys: Keys, has_error_types: bool) -> Iterator[tuple[str, str, Any]]:
+def _object_views(target: Target, keys: Keys, task: Task, has_error_types: bool) -> Iterator[tuple[str, str, Any]]:
     from fiftyone import ViewField as F
 
     dataset, key = target.dataset, keys.metric
@@ -62,12 +67,16 @@ def _object_views(target: Target, keys: Keys, has_error_types: bool) -> Iterator
     pairs = dataset.filter_labels(keys.gt_field, confused).filter_labels(keys.pred_field, confused, only_matches=False)
     yield "confused pairs", "Missed objects with the prediction of another class on the same place", pairs
     if has_error_types:
-        for what, types in _ERROR_VIEWS.items():
+        for what, types in _ERROR_VIEWS[task].items():
             is_one = F(f"{key}_{ERROR}").is_in(list(types))
             found = dataset.filter_labels(keys.pred_field, is_one, only_matches=False)
             found = found.filter_labels(keys.gt_field, is_one, only_matches=False)
             both = (F(f"{keys.pred_field}.detections").length() > 0) | (F(f"{keys.gt_field}.detections").length() > 0)
             yield what, f"Objects of error type {' or '.join(types)}", found.match(both)
+        certain = F(f"{key}_{ERROR}").is_in(list(_LABEL_ERROR_TYPES)) & (F("confidence") >= _LABEL_ERROR_SCORE)
+        probable = dataset.filter_labels(keys.pred_field, certain)
+        description = f"Wrong predictions that score {_LABEL_ERROR_SCORE} or more, beside the ground truth"
+        yield "probable label errors", description, probable.sort_by(scores.max(), reverse=True)
 
 
 def _worst(target: Target, keys: Keys) -> Any:
