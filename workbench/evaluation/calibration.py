@@ -21,7 +21,7 @@ def calibration_json(score: NDArray[np.float64], right: NDArray[np.bool_]) -> di
     """
     if not len(score) or not ((score >= 0) & (score <= 1)).all():
         return None
-    position = np.clip(np.ceil(score * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    position = np.searchsorted(np.arange(1, BINS + 1) / BINS, score, side="left")
     n = np.bincount(position, minlength=BINS)
     scores = np.bincount(position, weights=score, minlength=BINS)
     hits = np.bincount(position, weights=right, minlength=BINS)

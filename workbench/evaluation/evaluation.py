@@ -93,6 +93,8 @@ def evaluate(
     opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
     truth = _open_dataset(opened, dataset)
     wanted = ground_truths(opened, truth)
+    for each in by:
+        slices.check(each)
     with runs.lock(opened.path):
         with keeping.row_files(opened.path) as keep:
             scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None), corrected)

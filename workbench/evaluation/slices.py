@@ -74,6 +74,12 @@ def slices(folder: Path, metrics: Mapping[str, Any], images: pa.Table, by: str) 
     return [Slice(by, name, size, found[name]) for name, size in zip(names, sizes, strict=True)]
 
 
+def check(by: str) -> None:
+    """Raise OptionError for what `slices` would refuse, as far as it shows without images."""
+    if by != AREA and by not in PROPERTIES:
+        _read_csv(by)
+
+
 def slices_table(parts: Sequence[Slice]) -> pa.Table:
     """All slices as rows of `SLICE_SCHEMA`."""
     rows = [(each.by, each.name, each.images, *item) for each in parts for item in each.headlines.items()]
@@ -180,6 +186,17 @@ def _property(folder: Path, images: pa.Table, by: str) -> dict[str, str | None]:
 
 
 def _from_csv(images: pa.Table, by: str) -> dict[str, str | None]:
+    """Image id -> what the table says of it, None for nothing."""
+    key, given = _read_csv(by)
+    keys = zip(images["image_id"].to_pylist(), images[key].to_pylist(), strict=True)
+    found = {image_id: given.get(value) for image_id, value in keys}
+    if not any(found.values()):
+        raise OptionError(f"--by {by}: no {key} of it is among the images, such as {images[key][0]}.")
+    return found
+
+
+def _read_csv(by: str) -> tuple[str, dict[str, str | None]]:
+    """The column that names the images, and its values with those of the column asked for."""
     file, _, column = by.rpartition(":")
     if not file:
         known = (AREA, *PROPERTIES)
@@ -195,9 +212,4 @@ def _from_csv(images: pa.Table, by: str) -> dict[str, str | None]:
         raise OptionError(f"--by {by}: {file} has no column image_id or file_name to find the images by.")
     if column not in names:
         raise OptionError(f"--by {by}: {file} has no column {column!r}. {did_you_mean(column, names)}")
-    given = {row[key]: row[column] or None for row in rows}
-    keys = zip(images["image_id"].to_pylist(), images[key].to_pylist(), strict=True)
-    found = {image_id: given.get(value) for image_id, value in keys}
-    if given and not any(found.values()):
-        raise OptionError(f"--by {by}: no {key} of {file} is among the images, such as {images[key][0]}.")
-    return found
+    return key, {row[key]: row[column] or None for row in rows}
