@@ -16,7 +16,8 @@ import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 _OFFSET, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
-_LONGEST_CODE = 13  # characters that a 64-bit number can need
+_LONGEST_CODE = 7  # characters that a run of `_MOST_PIXELS`, or a difference of two runs, can need
+_MOST_PIXELS = 2**31 - 1  # of an image: the compiled code counts them in 32 bits
 _WORTH_COMPILING = 200_000  # characters, or runs, from which on NumPy takes longer than numba takes to load
 
 
@@ -98,11 +99,18 @@ def _parse_with_numpy(raw: NDArray[np.uint8], starts: NDArray[np.int64]) -> Runs
 def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
     """Raise RleError (naming the first row) unless every run is >= 0 and each mask's runs sum to its `pixels`.
 
-    Counts that do not hang pycocotools.mask.iou or make its decode read uninitialised memory.
+    Counts that do not hang pycocotools.mask.iou or make its decode read uninitialised memory. Each run is held against
+    its image before any are added: a crafted sum could wrap around to the right number.
     """
-    if len(runs.lengths) and runs.lengths.min() < 0:
-        bad = int(np.searchsorted(runs.offsets, np.flatnonzero(runs.lengths < 0)[0], side="right") - 1)
-        raise RleError(f"row {bad}: RLE counts hold a negative run")
+    large = np.flatnonzero(pixels > _MOST_PIXELS)
+    if len(large):
+        row = int(large[0])
+        raise RleError(f"row {row}: an image of {int(pixels[row])} pixels; at most {_MOST_PIXELS} can be encoded")
+    outside = np.flatnonzero((runs.lengths < 0) | (runs.lengths > np.repeat(pixels, np.diff(runs.offsets))))
+    if len(outside):
+        row, length = int(np.searchsorted(runs.offsets, outside[0], side="right") - 1), int(runs.lengths[outside[0]])
+        what = "a negative run" if length < 0 else f"a run of {length} in an image of {int(pixels[row])} pixels"
+        raise RleError(f"row {row}: RLE counts hold {what}")
     wrong = np.flatnonzero(runs.totals() != pixels)
     if len(wrong):
         row = int(wrong[0])

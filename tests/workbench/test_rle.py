@@ -79,7 +79,7 @@ def test_no_rows_have_no_runs() -> None:
         (b"\x00", "row 1: RLE counts hold a character outside the code"),
         (b"p", "row 1: RLE counts hold a character outside the code"),
         (b"P", "row 1: RLE counts end in the middle of a number"),
-        (b"P" * 13 + b"0", "row 1: RLE counts hold a number of more than 13 characters"),
+        (b"P" * 7 + b"0", "row 1: RLE counts hold a number of more than 7 characters"),
     ],
 )
 def test_broken_counts_name_their_row(counts: bytes, message: str) -> None:
@@ -120,3 +120,38 @@ def test_random_damage_is_noticed_or_harmless(mask: NDArray[np.bool_], data: st.
         return
     runs = rle.parse_runs([bytes(damaged)])
     assert int(decoded.sum()) == int(runs.areas()[0])
+
+
+def compressed(lengths: list[int]) -> bytes:
+    """Run lengths in the compressed code, each number signed and of any size: what a crafted file may hold."""
+    characters = []
+    for place, length in enumerate(lengths):
+        number = length - lengths[place - 2] if place > 2 else length
+        while True:
+            low, number = number & 0x1F, number >> 5
+            more = number != (-1 if low & 0x10 else 0)
+            characters.append(low + 48 + (0x20 if more else 0))
+            if not more:
+                break
+    return bytes(characters)
+
+
+@pytest.mark.parametrize("excess", [1_000, 10_000_000])
+def test_runs_whose_sum_wraps_around_to_the_right_number_are_refused(excess: int) -> None:
+    pixels = 16
+    long = 2**62 + excess
+    last = (pixels - 3 * long) % 2**64
+    assert (3 * long + last) % 2**64 == pixels
+    with pytest.raises(rle.RleError, match="row 0"):
+        rle.check(rle.parse_runs([compressed([long, long, long, last])]), np.array([pixels]))
+
+
+def test_a_run_longer_than_its_image_is_refused_before_it_is_summed() -> None:
+    runs = rle.Runs(np.array([2**62, 2**62, 2**62, 2**62 + 16]), np.array([0, 4]))  # the sum wraps around to 16
+    with pytest.raises(rle.RleError, match=r"row 0.*4611686018427387904.*16 pixels"):
+        rle.check(runs, np.array([16]))
+
+
+def test_an_image_too_large_for_the_code_is_refused() -> None:
+    with pytest.raises(rle.RleError, match=r"row 0.*4294967296"):
+        rle.check(rle.parse_runs([compressed([2**31, 2**31])]), np.array([2**32]))
