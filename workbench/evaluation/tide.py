@@ -14,7 +14,7 @@ Ground truth is `matched`, `crowd`, `miss`, or `loc` or `cls` like the best dete
 that error. Matching is tidecv's, which differs from pycocotools': of equal IoUs the first counts, not the last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,17 +69,15 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     """
     det_rows, rank = _best_detections(pred)
     dets, findable = pred.take(det_rows), ~gt.iscrowd & ((gt.declared_area > 0) | (not corrected))
-    real = np.flatnonzero(findable)
-    real = real[np.lexsort((gt.ordinal[real], gt.image[real]))]
-    truth = gt.take(real)
-    gts, det, iou = _pairs(truth, dets, geometry)
-    same = truth.category_id[gts] == dets.category_id[det]
-    begins = np.searchsorted(det, np.arange(len(dets) + 1))
+    pairs = _Pairs.of(gt, dets, geometry)
+    on_crowd = pairs.on_crowd(gt, len(dets))
+    pairs = pairs.take(findable[pairs.gt])
+    begins = np.searchsorted(pairs.det, np.arange(len(dets) + 1))
     kernel = (compiled_kernels() or tide_matching).type_detections
-    kind, about = kernel(begins, gts, iou, same, len(truth))
-    any_kind, found = kernel(begins, gts, iou, np.ones_like(same), len(truth))
+    kind, about = kernel(begins, pairs.gt, pairs.iou, pairs.same_category, len(gt))
+    any_kind, found = kernel(begins, pairs.gt, pairs.iou, np.ones_like(pairs.same_category), len(gt))
 
-    ignored = (kind != MATCHED) & _on_crowd(gt.take(gt.iscrowd), dets, geometry)
+    ignored = (kind != MATCHED) & on_crowd
     hopeful = ((kind == LOC) | (kind == CLS)) & ~(ignored & corrected)
     hopeful &= ~np.isin(about, about[kind == MATCHED])
     candidates = np.flatnonzero(hopeful)
@@ -90,8 +88,8 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     gt_kind = np.where(findable, MISS, np.where(gt.iscrowd, CROWD, IGNORED)).astype(np.int8)
     gt_about = np.full(len(gt), -1, np.int64)
     telling = repaired | (kind == MATCHED)
-    gt_kind[real[about[telling]]], gt_about[real[about[telling]]] = kind[telling], det_rows[telling]
-    about, found = np.append(real, -1)[about], np.append(real, -1)[np.where(any_kind == MATCHED, found, -1)]
+    gt_kind[about[telling]], gt_about[about[telling]] = kind[telling], det_rows[telling]
+    found = np.where(any_kind == MATCHED, found, -1)
     return TideMatches(det_rows, rank, kind.astype(np.int8), about, found, ignored, repaired, gt_kind, gt_about)
 
 
@@ -104,25 +102,44 @@ def _best_detections(pred: Segments) -> tuple[NDArray[np.int64], NDArray[np.int6
     return order[counts], rank[counts]
 
 
-def _pairs(
-    gt: Segments, dets: Segments, geometry: Geometry, iscrowd: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """(gt, detection, IoU) of all that share something, by detection, then by ground truth.
+@dataclass(frozen=True)
+class _Pairs:
+    """Detections and ground truth that share something, by detection, then as the ground truth's file; all (pairs,)."""
 
-    With `iscrowd` the share of the detection that lies on the ground truth. Bit for bit as pycocotools computes it.
-    """
-    if geometry == "bbox":
-        gts, det = _same_image(gt, dets)
-        shared, gt_area, det_area = _box_overlaps(gt.bbox[gts], dets.bbox[det])
-        some = shared > 0
-        gts, det = gts[some], det[some]
-        shared, gt_area, det_area = shared[some], gt_area[some], det_area[some]
-    else:
-        overlaps = intersect(gt, dets)
-        order = np.lexsort((overlaps.first, overlaps.second))
-        gts, det, shared = overlaps.first[order], overlaps.second[order], overlaps.pixels[order].astype(np.float64)
-        gt_area, det_area = gt.area[gts].astype(np.float64), dets.area[det].astype(np.float64)
-    return gts, det, shared / det_area if iscrowd else shared / (det_area + gt_area - shared)
+    gt: NDArray[np.int64]
+    det: NDArray[np.int64]
+    shared: NDArray[np.float64]
+    gt_area: NDArray[np.float64]
+    det_area: NDArray[np.float64]
+    same_category: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, gt: Segments, dets: Segments, geometry: Geometry) -> "_Pairs":
+        if geometry == "bbox":
+            gts, det = _same_image(gt, dets)
+            shared, gt_area, det_area = _box_overlaps(gt.bbox[gts], dets.bbox[det])
+        else:
+            overlaps = intersect(gt, dets)
+            gts, det, shared = overlaps.first, overlaps.second, overlaps.pixels.astype(np.float64)
+            gt_area, det_area = gt.area[gts].astype(np.float64), dets.area[det].astype(np.float64)
+        same = gt.category_id[gts] == dets.category_id[det]
+        order = np.lexsort((gt.ordinal[gts], det))
+        return cls(gts, det, shared, gt_area, det_area, same).take(order[shared[order] > 0])
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "_Pairs":
+        return _Pairs(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Bit for bit as pycocotools computes it."""
+        return self.shared / (self.det_area + self.gt_area - self.shared)
+
+    def on_crowd(self, gt: Segments, dets: int) -> NDArray[np.bool_]:
+        """Of each of the `dets` detections, whether more than half of it lies on one crowd of its category."""
+        lies = gt.iscrowd[self.gt] & self.same_category & (self.shared / self.det_area > tide_matching.POSITIVE_IOU)
+        found = np.zeros(dets, dtype=np.bool_)
+        found[self.det[lies]] = True
+        return found
 
 
 def _same_image(gt: Segments, dets: Segments) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -140,14 +157,6 @@ def _box_overlaps(
     low, high = np.maximum(gt[:, :2], dets[:, :2]), np.minimum(gt[:, :2] + gt[:, 2:], dets[:, :2] + dets[:, 2:])
     sides = np.maximum(high - low, 0)
     return sides[:, 0] * sides[:, 1], gt[:, 2] * gt[:, 3], dets[:, 2] * dets[:, 3]
-
-
-def _on_crowd(crowds: Segments, dets: Segments, geometry: Geometry) -> NDArray[np.bool_]:
-    """(D,), whether more than half of a detection lies on one crowd of its category."""
-    gts, det, share = _pairs(crowds, dets, geometry, iscrowd=True)
-    found = np.zeros(len(dets), dtype=np.bool_)
-    found[det[(crowds.category_id[gts] == dets.category_id[det]) & (share > tide_matching.POSITIVE_IOU)]] = True
-    return found
 
 
 @dataclass(frozen=True)
