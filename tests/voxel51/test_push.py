@@ -130,6 +130,7 @@ def test_saved_views_show_what_they_say(pets, fo):
     false = dataset.load_saved_view("first: false positives by score")
     assert false.values("image_id") == ["1", "2"]  # scores 0.75 and 0.5
     assert false.values("first.detections.pq_first") == [["fp"], ["fp"]]
+    assert set(false.get_field_schema(embedded_doc_type=fo.Detections)) == {"first"}  # no ground truth beside them
     missed = dataset.load_saved_view("first: missed objects")
     assert {status for row in missed.values("ground_truth.detections.pq_first") for status in row} == {"fn"}
 

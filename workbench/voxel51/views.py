@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.formats.base import Task
-from workbench.voxel51.scoring import CONFUSED, ERROR, Keys
+from workbench.voxel51 import push_maps
+from workbench.voxel51.names import IMAGE_ID
+from workbench.voxel51.scoring import CONFUSED, ERROR, SCORE_FIELDS, Keys
 from workbench.voxel51.target import Target
 
 _ERROR_VIEWS: Mapping[Task, Mapping[str, tuple[str, ...]]] = {
@@ -50,13 +52,13 @@ def _object_views(target: Target, keys: Keys, task: Task, has_error_types: bool)
     yield "worst images", "Lowest sum of IoU over tp + (fp + fn) / 2 first", _worst(target, keys)
     # A view sorted by what is left after filtering: the most certain false positive comes first.
     scores = F(f"{keys.pred_field}.detections.confidence")
-    false = dataset.filter_labels(keys.pred_field, F(key) == "fp").exclude_fields(keys.gt_field)
+    false = _only(dataset.filter_labels(keys.pred_field, F(key) == "fp"), keys, keys.pred_field)
     yield (
         "false positives by score",
         "Only false positives, the most certain first",
         false.sort_by(scores.max(), reverse=True),
     )
-    missed = dataset.filter_labels(keys.gt_field, F(key) == "fn").exclude_fields(keys.pred_field)
+    missed = _only(dataset.filter_labels(keys.gt_field, F(key) == "fn"), keys, keys.gt_field)
     areas = F(f"{keys.gt_field}.detections.area")
     yield (
         "missed objects",
@@ -65,20 +67,28 @@ def _object_views(target: Target, keys: Keys, task: Task, has_error_types: bool)
     )
     confused = F(f"{key}_{CONFUSED}") != None  # noqa: E711 - an expression for the database
     pairs = dataset.filter_labels(keys.gt_field, confused).filter_labels(keys.pred_field, confused, only_matches=False)
-    yield "confused pairs", "Missed objects with the prediction of another class on the same place", pairs
+    yield "confused pairs", "Missed objects with the prediction of another class on the same place", _only(pairs, keys)
     if has_error_types:
         for what, types in _ERROR_VIEWS[task].items():
             is_one = F(f"{key}_{ERROR}").is_in(list(types))
             found = dataset.filter_labels(keys.pred_field, is_one, only_matches=False)
             found = found.filter_labels(keys.gt_field, is_one, only_matches=False)
             both = (F(f"{keys.pred_field}.detections").length() > 0) | (F(f"{keys.gt_field}.detections").length() > 0)
-            yield what, f"Objects of error type {' or '.join(types)}", found.match(both)
+            yield what, f"Objects of error type {' or '.join(types)}", _only(found.match(both), keys)
         certain = F(f"{key}_{ERROR}").is_in(list(_LABEL_ERROR_TYPES)) & (F("confidence") >= _LABEL_ERROR_SCORE)
         probable = dataset.filter_labels(keys.pred_field, certain)
         description = f"Wrong predictions that score {_LABEL_ERROR_SCORE} or more, beside the ground truth"
-        yield "probable label errors", description, probable.sort_by(scores.max(), reverse=True)
+        yield "probable label errors", description, _only(probable, keys).sort_by(scores.max(), reverse=True)
 
 
 def _worst(target: Target, keys: Keys) -> Any:
     quality = f"{keys.metric}_quality"
-    return target.dataset.exists(quality).sort_by(quality)
+    return _only(target.dataset.exists(quality), keys).sort_by(quality)
+
+
+def _only(view: Any, keys: Keys, *label_fields: str) -> Any:
+    """The view with those labels alone (the run's and the ground truth's by default): no other run, no pre-labels."""
+    there = view.get_field_schema()
+    scores = [f"{keys.metric}_{name}" for name in (*SCORE_FIELDS, *push_maps.SCORE_FIELDS)]
+    labels = label_fields or (keys.gt_field, keys.pred_field)
+    return view.select_fields([IMAGE_ID, *labels, *(name for name in dict.fromkeys(scores) if name in there)])
