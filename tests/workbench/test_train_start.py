@@ -15,7 +15,7 @@ from eomt.modeling import EomtForUniversalSegmentation
 from tests.reference.oracles import transformers_processors
 from workbench.errors import DatasetError, OptionError
 from workbench.formats.base import Category
-from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS
+from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, open_checkpoint
 from workbench.training.classes import class_head
 from workbench.training.start import StartOptions, adapted, choose_start
 
@@ -91,7 +91,7 @@ def test_one_place_to_start_from_is_asked_for(options: StartOptions) -> None:
 def test_a_checkpoint_brings_its_processor_and_the_options_its_size() -> None:
     same = choose_start(StartOptions(checkpoint=BUNDLED), categories("person", "sky"), "panoptic")
     assert same.config is not None and same.config.id2label == {0: "person", 1: "sky"}
-    assert same.processor.size == {"shortest_edge": 128, "longest_edge": 128}
+    assert same.processor.to_dict() == open_checkpoint(BUNDLED).processor.to_dict()
     larger = choose_start(StartOptions(checkpoint=BUNDLED, image_size=(96, 160)), categories("person"), "panoptic")
     assert larger.image_size_hw == larger.model().config.image_size_hw == (96, 160)
     assert larger.processor.size == {"shortest_edge": 96, "longest_edge": 160} and larger.processor.do_pad

@@ -46,7 +46,9 @@ class Case:
 
 
 CASES = {
-    "bundled": Case("the bundled checkpoint's model, 128x128", StartOptions(checkpoint="eomt_scenes_panoptic"), 8),
+    "bundled": Case(
+        "the bundled checkpoint's model, 128x128", StartOptions(checkpoint="eomt_scenes_panoptic", image_size=128), 8
+    ),
     "small-640": Case("EoMT-S, 640x640, 12,544 points", StartOptions(size="small"), 1),
 }
 
