@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from workbench.evaluation.headlines import paths
 from workbench.evaluation.matches import MATCH_SCHEMA
 from workbench.report import charts, overlays
 from workbench.report.content import Confused, ErrorRow
@@ -14,6 +15,7 @@ from workbench.report.markdown import escaped
 from workbench.report.provenance import without_folders
 from workbench.report.selection import error_groups
 from workbench.report.svg import PALETTE, printable
+from workbench.report.words import label
 
 GREY = Image.new("RGB", (80, 60), (100, 100, 100))
 
@@ -151,3 +153,18 @@ def test_folders_of_this_machine_are_left_out_of_names_but_hub_ids_stay():
     assert without_folders("/home/me/models/mine") == "mine"
     assert without_folders("tue-mps/coco_panoptic_eomt_large_640") == "tue-mps/coco_panoptic_eomt_large_640"
     assert without_folders(None) is None
+
+
+def test_every_headline_number_has_a_label_of_its_own():
+    labels = [label(name) for name in paths()]
+    assert len(set(labels)) == len(labels)
+    names = ("pq_things", "boundary_pq", "AP", "bbox_AP50", "boundary_APs", "miou", "boundary_miou")
+    assert [label(name) for name in names] == [
+        "PQ things",
+        "Boundary PQ",
+        "AP masks",
+        "AP50 boxes",
+        "APs outlines",
+        "mIoU",
+        "Boundary mIoU",
+    ]

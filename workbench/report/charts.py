@@ -28,7 +28,7 @@ def precision_recall_chart(curves: PrecisionRecall | None, name: str) -> str | N
             label = f"IoU {iou:g}   (AP {100 * precision.mean():.1f})"
             axes.plot(100 * curves.recall, 100 * precision, color=PALETTE[color], linewidth=2, label=label)
         _percent_axes(axes, "Recall, %", "Precision, %")
-        axes.legend(loc="upper right", fontsize=11)
+        axes.legend(loc="best", fontsize=11)
         return to_svg(figure, name, "Precision over recall, mean of the categories, at several IoU thresholds")
 
 
@@ -43,7 +43,7 @@ def calibration_chart(calibration: Mapping[str, Any] | None, name: str) -> str |
         score, precision = ([100 * each[key] for each in bins] for key in ("score", "precision"))
         share = np.array([each["n"] for each in bins]) / max(each["n"] for each in bins)
         axes.plot(score, precision, color=PALETTE["accent"], linewidth=2)
-        axes.scatter(score, precision, s=20 + 100 * share, color=PALETTE["accent"], zorder=3)
+        axes.scatter(score, precision, s=20 + 100 * share, color=PALETTE["accent"], zorder=3, clip_on=False)
         _percent_axes(axes, "Score, %", "Right at IoU 0.5, %")
         return to_svg(figure, name, "Share of right predictions by score; on the diagonal scores mean what they say")
 

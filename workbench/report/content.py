@@ -11,7 +11,7 @@ from workbench.evaluation.headlines import headlines, main_headline
 from workbench.formats.base import Dataset, Task
 from workbench.report.curves import PrecisionRecall, SizeSlice, precision_recall, size_slices
 from workbench.report.provenance import commands, facts, without_folders
-from workbench.report.words import ERROR_TYPES, LABELS
+from workbench.report.words import ERROR_TYPES, label
 from workbench.runs import Run
 
 Json = dict[str, Any]
@@ -50,6 +50,8 @@ class ErrorRow:
     predictions: int
     ground_truth: int
     dap: float | None = None
+    most: tuple[str, int] | None = None
+    """The category that has it most often, on the side that has it more often, and how often."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def matched_task(run: Run, metrics: Mapping[str, Any]) -> Task:
 
 def _number(name: str, value: float | None, intervals: Mapping[str, Any]) -> Number:
     ends = intervals.get(name) or {}
-    return Number(name, LABELS.get(name, name), value, ends.get("low"), ends.get("high"))
+    return Number(name, label(name), value, ends.get("low"), ends.get("high"))
 
 
 _TABLES: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
@@ -192,10 +194,13 @@ def _errors(metrics: Mapping[str, Any], task: Task, counted: str) -> Iterator[Er
         return
     geometry = "bbox" if counted == "bbox_AP" else "segm"
     costs = ((found.get("tide") or {}).get(geometry) or {}).get("types", {})
-    for name, (label, meaning) in ERROR_TYPES.items():
+    for name, (title, meaning) in ERROR_TYPES.items():
         predictions, truth = (found[kind].get(name, 0) for kind in ("prediction", "ground_truth"))
         if predictions or truth:
-            yield ErrorRow(name, label, meaning, predictions, truth, costs.get(name, {}).get("dap"))
+            kind = "prediction" if predictions >= truth else "ground_truth"
+            of_category = [(row["name"], row[kind].get(name, 0)) for row in found["per_category"].values()]
+            most = max(of_category, key=lambda pair: pair[1], default=None)
+            yield ErrorRow(name, title, meaning, predictions, truth, costs.get(name, {}).get("dap"), most)
 
 
 def _confusion(run: Run, task: Task) -> tuple[tuple[Confused, ...], str | None]:

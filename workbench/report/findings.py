@@ -42,7 +42,8 @@ def _commonest_error(content: RunContent) -> str:
         return f"Most AP50 is lost to {costly.label.lower()}: {100 * costly.dap:.1f} points, as TIDE counts."
     worst = max(content.errors, key=lambda row: max(row.predictions, row.ground_truth))
     count, side = max((worst.predictions, "predictions"), (worst.ground_truth, "ground-truth segments"))
-    return f"Most common error: {worst.label.lower()} ({count} {side})."
+    most = f", {worst.most[1]} of them {worst.most[0]}" if worst.most and worst.most[1] >= _FEW else ""
+    return f"Most common error: {worst.label.lower()} ({count} {side}{most})."
 
 
 def _most_confused(content: RunContent) -> str | None:

@@ -7,7 +7,7 @@ from workbench.report.comparison import Pair
 from workbench.report.content import RunContent
 from workbench.report.findings import findings
 from workbench.report.page import interval, percent, sentence, shown, signed, subtitle
-from workbench.report.words import LABELS
+from workbench.report.words import label
 
 
 def markdown(contents: Sequence[RunContent], pairs: Sequence[Pair] = ()) -> str:
@@ -34,14 +34,14 @@ def _run(content: RunContent) -> Iterator[str]:
     yield "## Categories"
     columns = list(dict.fromkeys(name for row in content.categories for name in row.values))
     rows = ((row.name, interval(row.main), *(shown(row.values.get(c)) for c in columns)) for row in content.categories)
-    yield _table(("Category", "Interval", *(LABELS.get(column, column) for column in columns)), rows)
+    yield _table(("Category", "Interval", *(label(column) for column in columns)), rows)
     if content.errors:
         yield "## Errors"
         errors = ((e.label, str(e.predictions), str(e.ground_truth), e.meaning) for e in content.errors)
         yield _table(("Type", "Predictions", "Ground truth", "Meaning"), errors)
     yield "## Provenance"
     yield _table(("", ""), content.facts.items())
-    yield "\n".join(["```console", *(f"$ {command}" for command in content.commands), "```"])
+    yield "\n".join(["```console", *(f"$ {' '.join(command.splitlines())}" for command in content.commands), "```"])
     if content.absent:
         yield _table(("Not in this report", "How to get it"), ((each.what, each.how) for each in content.absent))
 
@@ -49,7 +49,7 @@ def _run(content: RunContent) -> Iterator[str]:
 def _pair(pair: Pair, first: RunContent) -> Iterator[str]:
     yield f"# {escaped(pair.name)} against {escaped(first.name)}"
     rows = (
-        (LABELS.get(name, name), percent(row["a"]), percent(row["b"]), signed(row["difference"]))
+        (label(name), percent(row["a"]), percent(row["b"]), signed(row["difference"]))
         for name, row in pair.report["headlines"].items()
         if row["difference"] is not None
     )

@@ -5,16 +5,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import groupby
 from typing import Any
 
 import workbench
-from workbench.evaluation.headlines import PREFIXES
+from workbench.evaluation.headlines import PREFIXES, paths
 from workbench.report import charts
 from workbench.report.comparison import SHOWN, Pair
 from workbench.report.content import Number, RunContent
 from workbench.report.findings import findings
 from workbench.report.galleries import Gallery
-from workbench.report.words import LABELS
+from workbench.report.words import label
 
 _BESIDE_MAIN = ("sq", "rq", "pq_things", "pq_stuff", "AP", "AP50", "AP75", "bbox_AP", "miou", "aacc", "macc")
 _MOST_HEADLINES = 6
@@ -54,10 +55,16 @@ class RunPart:
         return [self.content.main, *beside][:_MOST_HEADLINES]
 
     @property
+    def numbers(self) -> list[list[Number]]:
+        """Those that exist, in a list for each part of metrics.json."""
+        known = [number for number in self.content.numbers if number.value is not None]
+        return [list(group) for _, group in groupby(known, _part)]
+
+    @property
     def columns(self) -> list[Column]:
         """Of the table of categories, the main number first."""
         names = list(dict.fromkeys(name for row in self.content.categories for name in row.values))
-        return [Column(name, LABELS.get(name, name)) for name in names] or [Column("", "")]
+        return [Column(name, label(name)) for name in names] or [Column("", "")]
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -195,13 +202,19 @@ def _about_confusion(content: RunContent) -> str:
 
 def _pair(pair: Pair, index: int, markup: Any) -> Mapping[str, Any]:
     """A comparison as the template takes it."""
-    svg = charts.difference_chart(pair.moved(), f"pair-{index}", f"{LABELS.get(pair.counted, pair.counted)}, points")
+    svg = charts.difference_chart(pair.moved(), f"pair-{index}", f"{label(pair.counted)}, points")
     numbers = [
-        {"label": LABELS.get(name, name), **row, "interval": _signed_interval(row), "sure": _is_sure(row)}
+        {"label": label(name), **row, "interval": _signed_interval(row), "sure": _is_sure(row)}
         for name, row in pair.report["headlines"].items()
         if row["difference"] is not None and _is_headline(name)
     ]
     return {"pair": pair, "svg": markup(svg) if svg else None, "numbers": numbers, "notes": pair.notes}
+
+
+def _part(number: Number) -> tuple[str, ...]:
+    """Where metrics.json has it: under a task, AP under its geometry."""
+    path = paths()[number.name]
+    return path[:2] if path[0] == "instance" else path[:1]
 
 
 def _is_headline(name: str) -> bool:

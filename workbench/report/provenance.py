@@ -74,8 +74,9 @@ def _sessions(sessions: list[Mapping[str, Any]]) -> str:
         return ""
     last = sessions[-1]
     device = f" on {last['device']}" if "device" in last else ""
-    return f"{last.get('finished', last.get('started', ''))}{device} with {_joined(last.get('versions', {}))}"
+    versions = {key: value for key, value in last.get("versions", {}).items() if key != "platform"}
+    return f"{last.get('finished', last.get('started', ''))}{device} with {_joined(versions)}"
 
 
 def _joined(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items() if value is not None)

@@ -2,24 +2,7 @@
 
 from collections.abc import Mapping
 
-LABELS: Mapping[str, str] = {
-    "pq": "PQ",
-    "sq": "SQ",
-    "rq": "RQ",
-    "pq_things": "PQ things",
-    "sq_things": "SQ things",
-    "rq_things": "RQ things",
-    "pq_stuff": "PQ stuff",
-    "sq_stuff": "SQ stuff",
-    "rq_stuff": "RQ stuff",
-    "AP": "AP masks",
-    "AP50": "AP50 masks",
-    "AP75": "AP75 masks",
-    "bbox_AP": "AP boxes",
-    "bbox_AP50": "AP50 boxes",
-    "bbox_AP75": "AP75 boxes",
-    "boundary_pq": "Boundary PQ",
-    "boundary_AP": "Boundary AP",
+_LABELS: Mapping[str, str] = {
     "miou": "mIoU",
     "aacc": "Pixel accuracy",
     "macc": "Mean accuracy",
@@ -33,6 +16,20 @@ LABELS: Mapping[str, str] = {
     "gt": "Objects",
     "gt_pixels": "Pixels",
 }
+_GEOMETRIES = {"bbox": "boxes", "boundary": "outlines"}
+
+
+def label(name: str) -> str:
+    """What tables call a headline number or a column: `pq_things` is "PQ things", `bbox_AP50` "AP50 boxes"."""
+    geometry, rest = next(
+        ((each, name[len(each) + 1 :]) for each in _GEOMETRIES if name.startswith(f"{each}_")), ("", name)
+    )
+    if rest.startswith("A"):
+        return f"{rest} {_GEOMETRIES.get(geometry, 'masks')}"
+    quality, _, part = rest.partition("_")
+    known = _LABELS.get(rest) or f"{quality.upper()} {part}".rstrip()
+    return f"{geometry.capitalize()} {known}".lstrip()
+
 
 ERROR_TYPES: Mapping[str, tuple[str, str]] = {
     "wrong_class": ("Wrong class", "the outline fits a segment of another category"),
