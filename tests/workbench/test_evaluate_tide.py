@@ -1,5 +1,6 @@
 """Error types of instances must be tidecv's, and so must what each type costs."""
 
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,10 +8,14 @@ from hypothesis import given, settings
 
 from tests.reference.detections import CATEGORIES, IMAGES, instance_pairs, table_of
 from tests.reference.scenes import box_of
-from workbench import rle
+from workbench import catalog, ground_truth, rle
 from workbench.evaluation import tide, tide_ap
 from workbench.evaluation.columns import segments_of
+from workbench.evaluation.evaluation import evaluate
+from workbench.formats import open_dataset
+from workbench.imports.api import import_predictions
 from workbench.parity.tide_oracle import TideInstance, import_tidecv, tidecv_scores
+from workbench.store import SegmentStore
 
 IDS = [str(image) for image in IMAGES]
 CLOSE = 1e-12
@@ -76,3 +81,42 @@ def test_counts_and_dap_are_tidecvs(geometry, pair):
 @pytest.mark.parametrize("geometry", ["segm", "bbox"])
 def test_counts_and_dap_are_tidecvs_over_thousands_of_datasets(geometry, pair):
     check(*pair, geometry)
+
+
+def rows_of(store: SegmentStore, image_ids: list[str], scored: bool) -> list[TideInstance]:
+    """In the order of the file."""
+    (table,) = store.chunks([image_ids])
+    return [
+        TideInstance(
+            int(row["image_id"]),
+            row["category_id"],
+            {"size": [row["height"], row["width"]], "counts": row["counts"]},
+            tuple(row["bbox"]),
+            row["score"] if scored else None,
+            row["iscrowd"],
+        )
+        for row in sorted(table.to_pylist(), key=lambda row: (row["image_id"], row["ordinal"]))
+    ]
+
+
+@pytest.mark.parametrize("geometry", ["segm", "bbox"])
+def test_the_published_example_of_pycocotools_gives_what_tidecv_gives(geometry, shared_data, tmp_path):
+    definition = str(Path(__file__).parent.parent / "definitions" / "coco_ap_reference.toml")
+    source = shared_data / "coco_ap_reference" / "results" / f"instances_val2014_fake{geometry}100_results.json"
+    run = import_predictions(source, definition, "coco-results", out=tmp_path / "run")
+    found = evaluate(run).metrics["errors"]["instance"]["tide"][geometry]
+    dataset = open_dataset(catalog.find(definition))
+    store = ground_truth.load(dataset, "instance", lambda done, total: None)
+    ids = store.images().sort_by("ordinal")["image_id"].to_pylist()
+    expected = tidecv_scores(
+        rows_of(store, ids, scored=False),
+        rows_of(run.store, ids, scored=True),
+        [int(image_id) for image_id in ids],
+        [category.category_id for category in dataset.categories],
+        geometry,
+    )
+    assert found["ap50"] == pytest.approx(expected["ap50"], abs=CLOSE)
+    assert found["special"] == pytest.approx(expected["special"], abs=CLOSE)
+    for name, numbers in expected["types"].items():
+        assert found["types"][name] == pytest.approx(numbers, abs=CLOSE), name
+    assert sum(numbers["count"] for numbers in found["types"].values()) > 180
