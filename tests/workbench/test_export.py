@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,24 @@ def test_category_ids_are_written_as_the_datasets_json_files_number_them(tmp_pat
     assert json.loads((tmp_path / "results.json").read_text())[0]["category_id"] == 0
     assert panoptic["annotations"][0]["segments_info"][0]["category_id"] == 0
     assert panoptic["categories"][0]["id"] == 0
+
+
+# Names of PNGs
+
+
+@pytest.mark.parametrize("names", [("x.jpg", "x.png"), ("x.jpg", "x.jpg"), ("a/x.jpg", "a/./x.tif")])
+@pytest.mark.parametrize("format", ["coco-panoptic", "index-png"])
+def test_images_whose_pngs_would_overwrite_each_other_are_refused_by_name(
+    tmp_path: Path, names: tuple[str, str], format: str
+) -> None:
+    images = IMAGES.set_column(1, IMAGES.schema.field(1), pa.array([*names, "other.jpg"]))
+    pairs = [(table([columns_from(0, 7)]).slice(0, 0), images)]
+    said = re.escape(f"images 1 ({names[0]}) and 22 ({names[1]}) would both be written to")
+    with pytest.raises(TransferError, match=said):
+        if format == "coco-panoptic":
+            write_coco_panoptic(pairs, DATASET.categories, tmp_path / "out.json", tmp_path)
+        else:
+            write_index_png(pairs, LABELS, tmp_path)
 
 
 # Index PNGs

@@ -11,7 +11,7 @@ from PIL import Image
 
 from workbench.errors import TransferError
 from workbench.exports.tables import Chunks, ImageSegments, OverlapError, by_image, paint
-from workbench.exports.values import json_image_id, json_number, png_name
+from workbench.exports.values import PngNames, json_image_id, json_number
 from workbench.formats.base import Category
 
 _VOID_ID = 0
@@ -25,14 +25,15 @@ def write_coco_panoptic(
 
     Segment ids are those of the source where the table knows them and a PNG can hold them (1 to 256^3 - 1), else
     `segment_id`. An image of unknown size (it could not be read) is left out. `category_id_offset` is the dataset
-    definition's. Raises TransferError for segments that overlap.
+    definition's. Raises TransferError for segments that overlap, and for images whose PNGs would have the same name.
     """
     images, annotations, left_out = [], [], []
+    names = PngNames()
     for image in by_image(chunks):
         if image.size_hw is None:
             left_out.append(image.image_id)
             continue
-        name = png_name(image.file_name)
+        name = names.of(image)
         ids = _segment_ids(image)
         _write_ids(png_folder / name, _painted(image, ids, image.size_hw))
         image_id = json_image_id(image.image_id)

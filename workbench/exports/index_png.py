@@ -8,7 +8,7 @@ from PIL import Image
 
 from workbench.errors import TransferError
 from workbench.exports.tables import Chunks, ImageSegments, OverlapError, by_image, paint
-from workbench.exports.values import png_name
+from workbench.exports.values import PngNames
 from workbench.label_values import LabelValues
 
 _UNPAINTED = -1
@@ -19,16 +19,18 @@ def write_index_png(chunks: Chunks, labels: LabelValues, folder: Path) -> tuple[
 
     Each has one channel, 8 bits a pixel, or 16 where the dataset's label values need them. Pixels without a segment get
     the first void value. An image of unknown size (it could not be read) is left out. Raises TransferError for segments
-    of different classes that overlap, for a value that 16 bits cannot hold, and for such pixels without a void value.
+    of different classes that overlap, for a value that 16 bits cannot hold, for such pixels without a void value, and
+    for images whose PNGs would have the same name.
     """
     dtype = _dtype(labels)
     left_out = []
+    names = PngNames()
     for image in by_image(chunks):
         if image.size_hw is None:
             left_out.append(image.image_id)
             continue
         label_map = _painted(image, labels, image.size_hw)
-        path = folder / png_name(image.file_name)
+        path = folder / names.of(image)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(label_map.astype(dtype)).save(path)
     return tuple(left_out)

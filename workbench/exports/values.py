@@ -4,6 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from workbench.errors import TransferError
+from workbench.exports.tables import ImageSegments
 
 
 def json_image_id(image_id: str) -> int | str:
@@ -25,3 +26,21 @@ def png_name(file_name: str) -> str:
     if path.is_absolute() or ".." in path.parts:
         raise TransferError(f"image file name {file_name!r} leads out of the folder: correct it in the dataset.")
     return path.with_suffix(".png").as_posix()
+
+
+class PngNames:
+    """The PNG names of one export, no two alike."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+
+    def of(self, image: ImageSegments) -> str:
+        """`png_name` of the image. Raises TransferError where another image has it already, and as `png_name`."""
+        name = png_name(image.file_name)
+        owner = f"{image.image_id} ({image.file_name})"
+        if (first := self._owners.setdefault(name, owner)) != owner:
+            raise TransferError(
+                f"images {first} and {owner} would both be written to {name}. Give their files names that differ in "
+                "more than the suffix, or export as coco-results."
+            )
+        return name
