@@ -25,10 +25,10 @@ def precision_recall_chart(curves: PrecisionRecall | None, name: str) -> str | N
     with chart_style():
         figure, axes = _new(400, 270)
         for (iou, precision), color in zip(curves.precision.items(), ("accent", "accent2", "accent3"), strict=False):
-            label = f"IoU {iou:g}   (AP {100 * precision.mean():.1f})"
+            label = f"IoU {iou:g} (AP {100 * precision.mean():.1f})"
             axes.plot(100 * curves.recall, 100 * precision, color=PALETTE[color], linewidth=2, label=label)
         _percent_axes(axes, "Recall, %", "Precision, %")
-        axes.legend(loc="best", fontsize=11)
+        _legend_above(axes, 3)
         return to_svg(figure, name, "Precision over recall, mean of the categories, at several IoU thresholds")
 
 
@@ -69,7 +69,7 @@ def error_chart(errors: Sequence[ErrorRow], name: str) -> str | None:
         axes.set_xlim(0, most * 1.12)
         axes.invert_yaxis()
         _bars_only(axes)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=11, borderpad=0.2)
+        _legend_above(axes, 2)
         return to_svg(figure, name, "Segments by error type, of the predictions and of the ground truth")
 
 
@@ -195,6 +195,11 @@ def _new(width: int, height: int) -> tuple[Any, Any]:
 def _percent_axes(axes: Any, x: str, y: str) -> None:
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel=x, ylabel=y)
     axes.tick_params(length=0)
+
+
+def _legend_above(axes: Any, columns: int) -> None:
+    style = {"handlelength": 1.2, "columnspacing": 1.4, "borderpad": 0.2, "handletextpad": 0.5}
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=10, **style)
 
 
 def _bars_only(axes: Any) -> None:
