@@ -1,5 +1,6 @@
 """What evaluation says of the reasons: tables of errors, what is taken for what, calibration, slices."""
 
+import io
 import json
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from tests.reference.detections import Instance, instance_pairs
 from tests.reference.detections import table_of as instance_table
 from tests.reference.scene_dataset import SceneDataset, make_run
 from tests.reference.scenes import Listed, PanopticImage, panoptic_pairs
 from workbench.cli import main
+from workbench.cli.why_tables import error_tables, slice_tables
 from workbench.errors import OptionError
 from workbench.evaluation import confusion, tide
 from workbench.evaluation.calibration import calibration_json
@@ -248,6 +251,26 @@ def test_an_unknown_property_names_the_known_ones(tmp_path):
         evaluate(make_run(tmp_path / "run", dataset, worn()), dataset, by=["heigth"])
 
 
+def test_the_tables_show_what_each_type_costs(tmp_path):
+    dataset = SceneDataset(scenes())
+    metrics = evaluate(make_run(tmp_path / "run", dataset, worn()), dataset, by=["width"]).metrics
+    tables = [*error_tables(metrics), *slice_tables(metrics)]
+    assert [table.title for table in tables] == [
+        "Types of error (panoptic)",
+        "Types of error (instance)",
+        "AP at IoU 0.5 that each type costs (segm)",
+        "AP at IoU 0.5 that each type costs (bbox)",
+        "Scores and precision (panoptic)",
+        "Scores and precision (instance)",
+        "By width",
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(tables[2])
+    costs = metrics["errors"]["instance"]["tide"]["segm"]["types"]["cls"]
+    assert costs["dap"] > 0
+    assert f"{100 * costs['dap']:.2f}" in console.export_text()
+
+
 def test_the_command_shows_types_of_error_and_slices(in_empty_folder, shared_data):
     from workbench.imports.api import import_predictions
 
@@ -256,6 +279,6 @@ def test_the_command_shows_types_of_error_and_slices(in_empty_folder, shared_dat
     run = import_predictions(source, str(definition), "coco-panoptic").path
     done = CliRunner().invoke(main, ["evaluate", str(run), "--errors", "--by", "area", "--corrected"])
     assert done.exit_code == 0, done.output
-    for expected in ("Types of error (panoptic)", "wrong_class", "each type costs", "By area", "medium"):
+    for expected in ("Types of error (panoptic)", "wrong_class", "By area", "medium"):
         assert expected in done.stdout
     assert json.loads((run / "metrics.json").read_text())["mode"] == "corrected"

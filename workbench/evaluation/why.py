@@ -35,14 +35,18 @@ ERROR_SCHEMA = pa.schema(
 
 def read_matches(path: Path) -> pa.Table:
     """The columns of the match table that the reasons are counted from."""
-    return pq.read_table(path, columns=["task", "kind", "category_id", "score", "status", "error_type"])
+    words = ["task", "kind", "status", "error_type"]
+    table = pq.read_table(path, columns=[*words, "category_id", "score"], read_dictionary=words)  # 4 bytes a word
+    return table.unify_dictionaries()
 
 
 def error_table(matches: pa.Table, categories: Sequence[Category]) -> pa.Table:
     """How many segments of each category have each error type, as rows of `ERROR_SCHEMA`."""
     about = {category.category_id: (category.name, category.isthing) for category in categories}
     keys = ["task", "category_id", "kind", "error_type"]
-    counted = matches.group_by(keys).aggregate([([], "count_all")]).sort_by([(key, "ascending") for key in keys])
+    counted = matches.group_by(keys).aggregate([([], "count_all")])
+    counted = pa.table({name: _plain(counted[name]) for name in counted.column_names})
+    counted = counted.sort_by([(key, "ascending") for key in keys])
     segments = [about.get(category_id, ("void", False)) for category_id in counted["category_id"].to_pylist()]
     columns = {key: counted[key] for key in keys} | {
         "name": pa.array([name for name, _ in segments], pa.string()),
@@ -67,6 +71,11 @@ def errors_json(table: pa.Table, tide: Mapping[Geometry, TideResult] | None) -> 
 def calibrations_json(matches: pa.Table) -> Json:
     """What metrics.json holds under `calibration`: by task, null where there are no scores from 0 to 1."""
     return {task: _calibration(matches, task) for task in ("panoptic", "instance")}
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Words instead of numbers of words."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _calibration(matches: pa.Table, task: str) -> Json | None:
