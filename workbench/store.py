@@ -48,6 +48,17 @@ class SegmentStore:
         """Rows of the segment table, from the shards' footers alone."""
         return sum(int(pq.read_metadata(self.segments_folder / part).num_rows) for part in self.parts)
 
+    def has_null(self, column: str) -> bool:
+        """Whether a row of the segment table has no value there, from the shards' footers alone."""
+        place = SEGMENT_SCHEMA.get_field_index(column)
+        for part in self.parts:
+            footer = pq.read_metadata(self.segments_folder / part)
+            groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+            found = [group.column(place).statistics for group in groups if group.num_rows]
+            if any(statistics is None or statistics.null_count for statistics in found):
+                return True
+        return False
+
     def chunks(self, chunks_of_ids: Sequence[Sequence[str]]) -> Iterator[pa.Table]:
         """For each list of image ids the rows of those images (images that the store lacks simply give none).
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -16,10 +17,11 @@ from tests.reference.scene_dataset import SceneDataset, images_of, make_run, wit
 from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_pairs, panopticapi_scores, table_of
 from workbench import runs
 from workbench.cli import main
-from workbench.errors import EvaluationError
-from workbench.evaluation import passes
+from workbench.errors import EvaluationError, RunError
+from workbench.evaluation import keeping, passes, slices
 from workbench.evaluation.evaluation import evaluate
 from workbench.formats.base import Category
+from workbench.segments import write_parquet
 
 THINGS = (Listed(1, 1), Listed(2, 2))
 SCENE = np.array([[1, 1, 1, 2, 2, 7], [1, 1, 1, 2, 2, 7], [0, 0, 0, 7, 7, 7]])
@@ -117,6 +119,51 @@ def test_a_run_with_a_limit_is_scored_on_its_own_images(tmp_path):
     assert evaluation.metrics["panoptic"]["all"]["pq"] == 1.0
     assert evaluation.metrics["images"]["panoptic"]["scored"] == 2
     assert evaluation.notes == ("scored on 2 of 3 images: the run was made with --limit 2",)
+
+
+def test_a_run_that_has_not_reached_its_limit_lacks_the_others(tmp_path):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, scenes()[:1], identity={"limit": 2})
+    evaluation = evaluate(run, dataset)
+    assert evaluation.metrics["images"]["panoptic"] == {"scored": 2, "failed": 0, "missing": 1}
+    assert evaluation.metrics["panoptic"]["all"]["pq"] < 1.0
+    assert any("1 of 2 images are not in the run" in note for note in evaluation.notes)
+
+
+def test_segments_without_scores_give_no_ap(tmp_path):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, scenes(), shard=3)
+    part = run.store.segments_folder / run.store.parts[0]
+    table = run.segments()
+    place = table.schema.get_field_index("score")
+    write_parquet(table.set_column(place, table.schema.field(place), pa.nulls(len(table), pa.float64())), part)
+    metrics = evaluate(run, dataset).metrics
+    assert metrics["panoptic"]["all"]["pq"] == 1.0
+    assert metrics["instance"] is None
+    assert any("without a score" in note for note in metrics["notes"])
+
+
+def test_an_evaluation_that_fails_late_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, scenes())
+    evaluate(run, dataset)
+    before = {file.name: file.read_bytes() for file in run.path.glob("*.parquet")} | {"": run.metrics()}
+    monkeypatch.setattr(slices, "slices_table", lambda parts: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(run, dataset, corrected=True)
+    assert {file.name: file.read_bytes() for file in run.path.glob("*.parquet")} | {"": run.metrics()} == before
+    assert not (run.path / ".evaluation.partial").exists()
+
+
+def test_an_evaluation_killed_while_it_moves_files_counts_as_none(tmp_path, monkeypatch):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, scenes())
+    evaluate(run, dataset)
+    monkeypatch.setattr(keeping.runs, "write_json", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(run, dataset)
+    with pytest.raises(RunError, match="not evaluated yet"):
+        run.metrics()
 
 
 def test_images_that_a_run_lacks_count_as_empty(tmp_path):
@@ -323,10 +370,12 @@ def bundled_run(in_empty_folder: Path, shared_data: Path) -> Path:
 
 def test_changed_annotations_are_told(bundled_run):
     run = runs.Run.open(bundled_run)
-    assert evaluate(run).notes == ()
+    before = evaluate(run).notes
+    assert not any("changed" in note for note in before)
     run = run.updated(identity={**run.manifest["identity"], "dataset": "another"})
     assert evaluate(run).notes == (
         "the annotations or images of coco_panoptic_sample have changed since the run was made",
+        *before,
     )
 
 

@@ -1,6 +1,6 @@
 """Whether a run and a ground truth belong together: which images are scored, and what makes scoring them senseless."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,14 @@ class ScoredImages:
     """What the reader of the numbers must know."""
 
 
-def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset_ids: Collection[str]) -> ScoredImages:
-    """Every image of the ground truth, or of a run made with a limit its own images alone.
+def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset_ids: Sequence[str]) -> ScoredImages:
+    """Every image of the ground truth, or for a run made with a limit of N those among the dataset's first N images.
 
     Raises EvaluationError for images that the dataset does not have, and where nothing is left to score.
     """
     in_run = dict(zip(run_images["image_id"].to_pylist(), run_images["status"].to_pylist(), strict=True))
-    strangers = [image_id for image_id in in_run if image_id not in dataset_ids]
+    known = set(dataset_ids)
+    strangers = [image_id for image_id in in_run if image_id not in known]
     if strangers:
         raise EvaluationError(
             f"{run.path}: {len(strangers)} of its {len(in_run)} images are not in the dataset ({_some(strangers)}). "
@@ -43,7 +44,8 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
         )
     ids = gt_images["image_id"].to_pylist()
     limit = run.manifest.get("identity", {}).get("limit")
-    scored = ids if limit is None else [image_id for image_id in ids if image_id in in_run]
+    asked_for = set(dataset_ids[:limit])
+    scored = [image_id for image_id in ids if image_id in asked_for]
     if not scored:
         raise EvaluationError(
             f"{run.path}: none of its {len(in_run)} images has ground truth. Check the dataset's annotation files."

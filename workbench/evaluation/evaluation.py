@@ -95,8 +95,8 @@ def evaluate(
     wanted = ground_truths(opened, truth)
     for each in by:
         slices.check(each)
-    with runs.lock(opened.path):
-        with keeping.row_files(opened.path) as keep:
+    with runs.lock(opened.path), keeping.staging(opened.path) as place:
+        with keeping.row_files(place) as keep:
             scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None), corrected)
             scores = scoring.run_passes(wanted)
             if boundary:
@@ -108,14 +108,14 @@ def evaluate(
         metrics["provenance"] = keeping.provenance(opened, truth)
         metrics["intervals"] = None
         if bootstrap is not None:
-            metrics["intervals"] = intervals_json(StoredCounts(opened.path, metrics), bootstrap)
+            metrics["intervals"] = intervals_json(StoredCounts(place, metrics), bootstrap)
             metrics["notes"].extend(notes_on(min(len(images.ids) for images in scoring.images.values())))
-        matched = why.read_matches(opened.path / keeping.MATCHES)
+        matched = why.read_matches(place / keeping.MATCHES)
         errors = why.error_table(matched, truth.categories)
         metrics["mode"] = "corrected" if corrected else "strict"
         metrics["errors"] = why.errors_json(errors, scores.tide)
         metrics["calibration"] = why.calibrations_json(matched)
-        parts = [part for each in by for part in slices.slices(opened.path, metrics, scoring.gt_images, each)]
+        parts = [part for each in by for part in slices.slices(place, metrics, scoring.gt_images, each)]
         metrics["slices"] = slices.slices_json(parts)
         tables = {
             keeping.PER_CATEGORY: per_category_table(metrics),
@@ -123,7 +123,7 @@ def evaluate(
             keeping.SLICES: slices.slices_table(parts),
             keeping.CONFUSION: confusion.whole_table(scores.confusions, scores.semantic),
         }
-        keeping.write_results(opened.path, metrics, tables)
+        keeping.publish(place, opened.path, metrics, tables)
     return Evaluation(opened, scores, metrics)
 
 
@@ -160,7 +160,7 @@ class _Scoring:
             )
             found["panoptic"], found["semantic"] = segments.panoptic, segments.semantic
             confusions["panoptic"] = segments.confusion
-        if "instance" in wanted:
+        if "instance" in wanted and self._can_be_ranked():
             instances = self._score_instances()
             found["instance"], found["tide"] = instances.instance, instances.tide
             confusions["instance"] = instances.confusion
@@ -182,6 +182,17 @@ class _Scoring:
             scores = replace(scores, semantic_boundary=boundary_passes.score_semantic(self._comparison("semantic")))
         return scores
 
+    def _can_be_ranked(self) -> bool:
+        if not self.run.store.has_null("score"):
+            return True
+        if self.run.task == "instance":
+            raise EvaluationError(
+                f"{self.run.path}: it has segments without a score, which AP ranks by. Give every prediction a score, "
+                "and import them again."
+            )
+        self.notes.append("the run has segments without a score, which AP ranks by, so there is no AP")
+        return False
+
     def _score_instances(self) -> passes.InstanceScores:
         kinds = self.run.manifest.get("iou_types", GEOMETRIES)
         geometries = [geometry for geometry in GEOMETRIES if geometry in kinds]
@@ -196,7 +207,7 @@ class _Scoring:
             self.dataset, task, lambda done, total: self.progress(f"Converting {task} ground truth", done, total)
         )
         self.gt_images = gt_images = store.images()
-        known = {record.image_id for record in self.dataset.images()}
+        known = [record.image_id for record in self.dataset.images()]
         images = agreement.images_to_score(self.run, self.run.images(), gt_images, known)
         self.images[task] = images
         self.notes.extend(images.notes)

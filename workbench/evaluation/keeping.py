@@ -1,5 +1,10 @@
-"""What an evaluation leaves in a run's folder: each file appears whole or stays as it was."""
+"""What an evaluation leaves in a run's folder: the files of one evaluation, all of them, or those of the one before.
 
+They are written into a hidden folder first. When all are whole, the old metrics.json goes, the new files are renamed
+into place, and the new metrics.json comes last: a crash in between leaves a run that counts as not evaluated.
+"""
+
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,37 +26,46 @@ from workbench.segments import write_parquet
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
 PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
 ERRORS, CONFUSION, SLICES = "errors.parquet", "confusion.parquet", "slices.parquet"
+_STAGING = ".evaluation.partial"
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
 
 @contextmanager
-def row_files(folder: Path) -> Iterator[Keeping]:
-    """Takes rows as they come; the files are replaced when the block ends without an exception."""
+def staging(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside `folder` for an evaluation under way; gone when the block ends, published or not."""
+    place = folder / _STAGING
+    shutil.rmtree(place, ignore_errors=True)  # what a killed evaluation left
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def row_files(place: Path) -> Iterator[Keeping]:
+    """Takes rows as they come, into files of `place`; they can be read when the block has ended."""
     with (
-        _row_file(folder / MATCHES, MATCH_SCHEMA) as matches,
-        _row_file(folder / PER_IMAGE, PER_IMAGE_SCHEMA) as per_image,
-        _row_file(folder / DETECTIONS, DETECTION_SCHEMA) as detections,
+        _row_file(place / MATCHES, MATCH_SCHEMA) as matches,
+        _row_file(place / PER_IMAGE, PER_IMAGE_SCHEMA) as per_image,
+        _row_file(place / DETECTIONS, DETECTION_SCHEMA) as detections,
     ):
         yield Keeping(matches, per_image, detections)
 
 
 @contextmanager
 def _row_file(path: Path, schema: pa.Schema) -> Iterator[Keep]:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            yield writer.write_table
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield writer.write_table
 
 
-def write_results(folder: Path, metrics: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
-    """The tables by their files' names, and metrics.json last."""
+def publish(place: Path, folder: Path, metrics: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
+    """Move the row files of `place` and `tables` (by file name) into `folder`, and write metrics.json last."""
     for name, table in tables.items():
-        partial = folder / f".{name}.partial"
-        write_parquet(table, partial)
-        partial.replace(folder / name)
+        write_parquet(table, place / name)
+    (folder / METRICS).unlink(missing_ok=True)
+    for file in place.iterdir():
+        file.replace(folder / file.name)
     runs.write_json(folder / METRICS, metrics)
 
 
