@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,12 +18,12 @@ from workbench.parity import oracles
 from workbench.parity.worn_scenes import WornScenes, write_worn_scenes
 
 PACKAGES = {
-    "panopticapi": "panopticapi-lite",
-    "pycocotools": "pycocotools",
-    "tidecv": "tidecv",
-    "transformers": "transformers",
+    "panopticapi": ("panopticapi-lite", "panopticapi"),
+    "pycocotools": ("pycocotools",),
+    "tidecv": ("tidecv",),
+    "transformers": ("transformers",),
 }
-"""Oracle -> the distribution that has it."""
+"""Oracle -> the distributions that have it."""
 _AP_GEOMETRIES: tuple[Geometry, ...] = ("segm", "bbox")
 TIDE_TOLERANCE = 1e-12
 LOGITS_TOLERANCE = 1e-4
@@ -90,9 +90,8 @@ Pairs = Iterator[tuple[Any, Any]]
 
 
 def _check(oracle: str, what: str, compare: Callable[[], Pairs], tolerance: float = 0.0) -> Check:
-    try:
-        installed = version(PACKAGES[oracle])
-    except PackageNotFoundError:
+    installed = _version(PACKAGES[oracle])
+    if installed is None:
         return Check(oracle, None, what)
     numbers, worst = 0, 0.0
     for official, ours in compare():
@@ -100,6 +99,13 @@ def _check(oracle: str, what: str, compare: Callable[[], Pairs], tolerance: floa
         different = np.inf if expected.shape != found.shape else np.abs(expected - found).max(initial=0.0)
         numbers, worst = numbers + expected.size, float(np.maximum(worst, different))
     return Check(oracle, installed, what, numbers, worst if not np.isnan(worst) else np.inf, tolerance)
+
+
+def _version(distributions: Sequence[str]) -> str | None:
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def _for_geometries(compare: Callable[[Geometry], Pairs]) -> Iterator[tuple[Geometry, Callable[[], Pairs]]]:
