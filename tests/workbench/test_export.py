@@ -364,25 +364,7 @@ def test_images_come_in_the_order_of_the_image_table_whatever_the_order_of_rows(
     ]
 
 
-# Files that appear whole or not at all
-
-
-def test_a_failing_export_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), staging.new_file(tmp_path / "out.json") as path:
-        path.write_text("half")
-        raise RuntimeError
-    with pytest.raises(RuntimeError), staging.new_folder(tmp_path / "out") as path:
-        (path / "half.png").write_text("half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old.png").write_text("old")
-    with staging.new_folder(tmp_path / "out") as path:
-        (path / "new.png").write_text("new")
-    assert [entry.name for entry in tmp_path.rglob("*")] == ["out", "new.png"]
+# Where an export may write
 
 
 def test_what_is_there_is_replaced_only_when_told_to(tmp_path: Path) -> None:

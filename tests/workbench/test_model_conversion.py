@@ -1,6 +1,7 @@
 """`workbench models convert`: every form of checkpoint becomes a published one with the same weights."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,28 @@ def test_nothing_is_overwritten_without_being_told_to(tmp_path: Path) -> None:
 def test_the_current_folder_is_not_replaced_under_its_user(in_empty_folder: Path, out: str) -> None:
     with pytest.raises(OptionError, match="is or holds the current folder"):
         convert(BUNDLED_MODEL, out)
+
+
+def test_replacing_that_fails_at_its_last_step_keeps_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_published(tmp_path / "published")
+    convert(str(tmp_path / "published"), tmp_path / "out")
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(Path, name, _refusing_partials(getattr(Path, name)))
+    with pytest.raises(OSError, match="disk gone"):
+        convert(str(tmp_path / "published"), tmp_path / "out", replace=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "published"]
+
+
+def _refusing_partials(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    def moved(path: Path, target: Path) -> Path:
+        if path.is_dir() and path.name.endswith(".partial"):
+            raise OSError("disk gone")
+        return move(path, target)
+
+    return moved
 
 
 def test_replacing_deletes_nothing_but_a_checkpoint(tmp_path: Path) -> None:

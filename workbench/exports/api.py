@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from workbench import replacing
 from workbench.errors import OptionError, did_you_mean
 from workbench.exports import staging
 from workbench.exports.coco_panoptic import write_coco_panoptic
@@ -70,7 +71,7 @@ def _json_path(path: Path, stem: str) -> Path:
 def _export_results(run: Run, path: Path, overwrite: bool) -> None:
     staging.check_file(path, overwrite)
     masks = "segm" in run.manifest.get("iou_types", ["segm"])
-    with staging.new_file(path) as partial:
+    with replacing.new_file(path) as partial:
         write_coco_results(chunks_of(run), partial, masks, run.dataset.category_id_offset)
 
 
@@ -79,8 +80,8 @@ def _export_panoptic(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
     staging.check_file(path, overwrite)
     staging.check_folder(folder, overwrite)
     with ExitStack() as stack:  # leaves in reverse: the PNGs are in place when the JSON appears
-        json_file = stack.enter_context(staging.new_file(path))
-        png_folder = stack.enter_context(staging.new_folder(folder))
+        json_file = stack.enter_context(replacing.new_file(path))
+        png_folder = stack.enter_context(replacing.new_folder(folder))
         return write_coco_panoptic(
             chunks_of(run), run.categories, json_file, png_folder, run.dataset.category_id_offset
         )
@@ -88,7 +89,7 @@ def _export_panoptic(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
 
 def _export_index_png(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
     staging.check_folder(path, overwrite)
-    with staging.new_folder(path) as folder:
+    with replacing.new_folder(path) as folder:
         return write_index_png(chunks_of(run), LabelValues.of(run.dataset, run.categories), folder)
 
 

@@ -1,9 +1,7 @@
 """`workbench models convert`: any form of checkpoint into the published layout, compared with what it was made of."""
 
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,6 +20,7 @@ from workbench.models.form import Form, weights_of
 from workbench.models.loading import Source, load, processor_for
 from workbench.prediction.checkpoint import check_input_size, open_checkpoint, place_of, sha256_of, weight_files
 from workbench.prediction.device import DTYPES
+from workbench.replacing import new_folder, recover
 
 _ROUNDING = 1e-5
 """Of the largest logit: equal weights at other addresses may be summed in another order."""
@@ -87,7 +86,7 @@ def convert(
     processor, chosen_task = processor_for(origin, model.config, task, (Path(place).name, folder.name))
     check_input_size(source, processor, model.config)
     source_sha256 = sha256_of(weight_files(place))
-    with _appearing(folder) as part:
+    with new_folder(folder) as part:
         processor.save_pretrained(part)
         difference = _write_and_compare(model, part, DTYPES[dtype], max_shard_size)
         written = Conversion(
@@ -154,6 +153,7 @@ def _logits(model: EomtForUniversalSegmentation) -> tuple[Tensor, Tensor]:
 
 
 def _check_target(folder: Path, place: str, replace: bool) -> None:
+    recover(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -168,21 +168,3 @@ def _check_target(folder: Path, place: str, replace: bool) -> None:
     others = [name for name in files if name not in _OURS and not fnmatch(name, _SHARDS)]
     if others:
         raise OptionError(f"{folder} holds more than a checkpoint ({others[0]}), which --yes does not delete.")
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, which takes its place when the block ends well and is removed when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        if folder.exists():
-            folder.replace(old)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

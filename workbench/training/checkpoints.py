@@ -8,13 +8,13 @@ Each is written beside its place and renamed into it when complete.
 """
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workbench import replacing
 from workbench.errors import RunError
 from workbench.store import sync_folder
 
@@ -22,23 +22,10 @@ LAST, BEST, STATE = "last", "best", "state.pt"
 
 
 def replace_folder(place: Path, write: Callable[[Path], None]) -> None:
-    """Put what `write` makes in the folder `place`; an earlier folder stays until the new one is whole.
-
-    Between two renames there is a moment without `place`; the earlier folder is then `.<name>.old`.
-    """
-    partial, old = place.with_name(f".{place.name}.partial"), place.with_name(f".{place.name}.old")
-    for left_over in (partial, old):
-        if left_over.exists():
-            shutil.rmtree(left_over)
-    partial.mkdir(parents=True)
-    write(partial)
-    _sync(partial)
-    if place.exists():
-        place.rename(old)
-    partial.rename(place)
-    sync_folder(place.parent)
-    if old.exists():
-        shutil.rmtree(old)
+    """Put what `write` makes in the folder `place`, as `replacing.new_folder`; the caller holds the training's lock."""
+    replacing.remove_partials(place)
+    with replacing.new_folder(place) as partial:
+        write(partial)
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -62,10 +49,3 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     except Exception as error:  # of a damaged archive: pickle, zip and torch raise what they like
         raise RunError(f"{file}: not readable ({error}). Delete {folder} and train again.") from error
     return state
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pycocotools.mask as coco_mask
 
-from workbench import rle, runs
+from workbench import replacing, rle, runs
 from workbench.adding import to_toml
 from workbench.definitions import DatasetDefinition
 from workbench.errors import TransferError
@@ -138,10 +138,10 @@ class Writer:
 def new_files(out: Path, definition: DatasetDefinition, categories: Sequence[Category], task: Task) -> Iterator[Writer]:
     """A writer into a folder that appears, with the definition, when the block ends well."""
     folder = out.with_suffix("")
-    with staging.new_folder(folder) as partial:
+    with replacing.new_folder(folder) as partial:
         writer = Writer(partial, definition, categories, task)
         yield writer
-    with staging.new_file(out) as file:
+    with replacing.new_file(out) as file:
         file.write_text(to_toml(writer.keys(folder.name)), encoding="utf-8")
 
 
