@@ -137,7 +137,7 @@ def test_the_manifest_says_how_the_run_was_made(dataset: Path, panoptic_run: Run
     }.items() <= identity.items()
     assert identity["limit"] is None
     assert identity["dtype"] == "float32"
-    assert identity["processor"]["size"] == {"shortest_edge": 128, "longest_edge": 128}
+    assert identity["processor"]["size"] == {"shortest_edge": 160, "longest_edge": 160}
     assert "top_k" not in identity
     assert len(identity["weights_sha256"]) == len(identity["dataset"]) == 64
     (session,) = manifest["provenance"]["sessions"]
@@ -259,6 +259,14 @@ def test_an_unlabelled_folder_takes_the_categories_of_the_table_that_fits(tmp_pa
     assert run.segments().num_rows > 0
 
 
+def test_an_image_that_the_resize_rule_leaves_too_long_fails_alone(tmp_path: Path) -> None:
+    dataset = unlabelled_scenes(tmp_path / "data", 1)
+    Image.new("RGB", (161, 70), "white").save(tmp_path / "data" / "images" / "long.png")  # 70 x 160 / 161 rounds to 70
+    images = predict(dataset, tmp_path / "run", task="semantic").images()
+    assert images["status"].to_pylist() == ["ok", "failed"]
+    assert "161x160 pixels" in images["error"].to_pylist()[1]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (700, 3)])
 def test_images_of_odd_shapes_never_stop_a_run(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = unlabelled_scenes(tmp_path / "data", 1)
@@ -323,7 +331,7 @@ def test_a_split_checkpoint_refuses_other_tasks(dataset: Path, tmp_path: Path) -
     ("file", "key", "value", "message"),
     [
         ("preprocessor_config.json", "do_pad", False, "neither pads nor splits"),
-        ("preprocessor_config.json", "size", {"shortest_edge": 256, "longest_edge": 256}, "256x256.*takes 128x128"),
+        ("preprocessor_config.json", "size", {"shortest_edge": 256, "longest_edge": 256}, "256x256.*takes 160x160"),
         ("config.json", "id2label", {str(i): f"LABEL_{i}" for i in range(12)}, "does not name its 12 classes"),
     ],
 )

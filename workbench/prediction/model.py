@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from eomt.errors import ImageInputError
 from eomt.image_inputs import rgb_tensor
 from eomt.image_processing import EomtImageProcessor
 from eomt.modeling import EomtForUniversalSegmentation
@@ -67,8 +68,18 @@ class Predictor:
         """Read and preprocess an image; safe to call from several threads. Raises ImageInputError."""
         image = rgb_tensor(path, where=str(path))  # (3, h, w)
         batch = self.processor.preprocess([image], return_tensors="pt")
+        self._check_fits(batch.pixel_values, path)
         spans = tuple((int(start), int(end)) for _, start, end in batch.patch_offsets)
         return Prepared(batch.pixel_values, spans, (int(image.shape[1]), int(image.shape[2])))
+
+    def _check_fits(self, pixel_values: Tensor, path: Path) -> None:
+        """Refuse what transformers' resize rule leaves too long: it keeps an image whose short side would stay."""
+        made, taken = tuple(pixel_values.shape[-2:]), self.model.config.image_size_hw
+        if made != taken:
+            raise ImageInputError(
+                f"{path}: the processor makes {made[1]}x{made[0]} pixels (width x height) of it, the model takes "
+                f"{taken[1]}x{taken[0]}. Crop or resize the image by a few pixels."
+            )
 
     @torch.inference_mode()
     def predict(self, images: Sequence[Prepared]) -> list[Prediction | Failed]:
