@@ -198,6 +198,20 @@ def test_a_run_without_evaluation_is_evaluated_with_intervals(tmp_path, dataset)
     assert content.absent == ()
 
 
+def test_commands_repeat_the_options_of_the_evaluation(tmp_path, dataset):
+    run = make_run(tmp_path / "run", dataset, worn(scenes()))
+    table = tmp_path / "weather.csv"
+    table.write_text("image_id,weather\n0,sun\n1,rain\n")
+    evaluate(run, dataset, corrected=True, boundary=True, by=["area", f"{table}:weather"])
+    content = report([run], tmp_path / "out", dataset, tiles=0).contents[0]
+    assert (
+        content.commands[1] == "workbench evaluate runs/run --corrected --boundary --by area --by weather.csv:weather"
+    )
+    assert content.facts["Scored"] == "corrected"
+    assert [each.name for each in content.slices["weather.csv:weather"]] == ["rain", "sun", "(none)"]
+    assert {number.name for number in content.numbers} >= {"boundary_pq", "boundary_AP"}
+
+
 def test_what_an_evaluation_lacks_is_said_with_the_command_that_gives_it(tmp_path, dataset):
     run = make_run(tmp_path / "run", dataset, worn(scenes()))
     metrics = evaluate(run, dataset).metrics

@@ -89,15 +89,23 @@ def compare(
     return RunComparison(runs[0], runs[1], main, report)
 
 
-def evaluated(run: Run, dataset: Dataset | None = None, progress: Progress | None = None) -> Mapping[str, Any]:
-    """The run's metrics.json: as it is where it is newer than the run and of that dataset, else made now."""
+def evaluated(
+    run: Run,
+    dataset: Dataset | None = None,
+    progress: Progress | None = None,
+    bootstrap: Bootstrap | None = None,
+) -> Mapping[str, Any]:
+    """The run's metrics.json: as it is where it is newer than the run and of that dataset, else made now.
+
+    `bootstrap` adds intervals to what is made now.
+    """
     files = [run.path / name for name in (METRICS, PER_IMAGE, DETECTIONS)]
     if all(file.exists() for file in files):
         fresh = files[0].stat().st_mtime_ns >= (run.path / MANIFEST).stat().st_mtime_ns
         metrics = run.metrics()
         if fresh and (dataset is None or metrics["provenance"]["dataset"]["fingerprint"] == dataset.fingerprint()):
             return metrics
-    return evaluate(run, dataset, progress).metrics
+    return evaluate(run, dataset, progress, bootstrap).metrics
 
 
 def _check_tasks(first: Run, second: Run) -> None:

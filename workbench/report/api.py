@@ -9,8 +9,8 @@ from typing import Any
 
 from workbench import catalog
 from workbench.errors import OptionError, RunError
-from workbench.evaluation.evaluation import Progress, evaluate
-from workbench.evaluation.keeping import DETECTIONS, MATCHES, METRICS, PER_IMAGE
+from workbench.evaluation.compare import evaluated
+from workbench.evaluation.evaluation import Progress
 from workbench.evaluation.resampling import Bootstrap
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset
@@ -20,7 +20,7 @@ from workbench.report.findings import findings
 from workbench.report.galleries import Gallery, draw_galleries
 from workbench.report.markdown import markdown
 from workbench.report.page import page
-from workbench.runs import MANIFEST, Run
+from workbench.runs import Run
 
 ROOT = Path("reports")
 HTML, MARKDOWN, JSON = "index.html", "report.md", "report.json"
@@ -58,15 +58,15 @@ def report(
     if tiles < 0:
         raise OptionError(f"tiles is {tiles}; it is 0 (no pictures) or more.")
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs] or [Run.newest()]
-    metrics = [_evaluated(run, dataset, progress) for run in opened]
-    truth = [_dataset(run, dataset) for run in opened]
+    given = open_dataset(catalog.find(dataset)) if isinstance(dataset, str) else dataset
+    metrics = [evaluated(run, given, progress, Bootstrap()) for run in opened]
+    truth = [given or open_dataset(run.dataset) for run in opened]
     parts = []
     for run, found, data in zip(opened, metrics, truth, strict=True):
         galleries = draw_galleries(run, data, matched_task(run, found), tiles)
         parts.append((gather(run, found, data), galleries))
     pairs: tuple[Pair, ...] = ()
     if len(opened) > 1:
-        given = truth[0] if dataset is not None else None
         pairs = compare_with_first(opened, given, tiles, matched_task(opened[0], metrics[0]), truth[0], progress)
     folder = Path(out) if out is not None else ROOT / "-vs-".join(content.name for content, _ in parts)
     contents = tuple(content for content, _ in parts)
@@ -79,25 +79,6 @@ def report(
         },
     )
     return Report(folder, contents)
-
-
-def _evaluated(run: Run, dataset: Dataset | str | None, progress: Progress | None) -> Mapping[str, Any]:
-    """The metrics that the run has; made now, with intervals, where there are none or they are older than the run."""
-    files = [run.path / name for name in (METRICS, MATCHES, PER_IMAGE, DETECTIONS)]
-    if not all(file.exists() for file in files):
-        return evaluate(run, dataset, progress, Bootstrap()).metrics
-    if files[0].stat().st_mtime_ns < (run.path / MANIFEST).stat().st_mtime_ns:
-        return evaluate(run, dataset, progress, Bootstrap()).metrics
-    metrics = run.metrics()
-    if dataset is not None and metrics["provenance"]["dataset"]["fingerprint"] != _dataset(run, dataset).fingerprint():
-        return evaluate(run, dataset, progress, Bootstrap()).metrics
-    return metrics
-
-
-def _dataset(run: Run, dataset: Dataset | str | None) -> Dataset:
-    if isinstance(dataset, Dataset):
-        return dataset
-    return open_dataset(run.dataset if dataset is None else catalog.find(dataset))
 
 
 def _json(parts: Sequence[tuple[RunContent, Sequence[Gallery]]], pairs: Sequence[Pair]) -> dict[str, Any]:

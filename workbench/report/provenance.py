@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from workbench.evaluation.headlines import PREFIXES, headlines
 from workbench.runs import Run
 
 _PARAMETERS = {
@@ -29,6 +30,7 @@ def facts(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
         "Dataset fingerprint": scored["dataset"]["fingerprint"],
         "Made by": run.manifest.get("source"),
         "Parameters": _joined({key: identity.get(key) for key in (*_PARAMETERS, "dtype")}),
+        "Scored": metrics.get("mode"),
         "Seed": provenance.get("seed"),
         "Predicted": _sessions(provenance.get("sessions", [])),
         "Evaluated": f"{scored['evaluated']} with {_joined(scored['versions'])}",
@@ -39,11 +41,9 @@ def facts(run: Run, metrics: Mapping[str, Any]) -> dict[str, str]:
 def commands(run: Run, metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """The commands that make the run, its numbers and this report again."""
     folder = f"runs/{run.path.resolve().name}"
-    confidence = (metrics.get("intervals") or {}).get("confidence")
-    sure = [] if confidence is None else ["--confidence", f"{confidence:g}"]
     return (
         shlex.join([*_made_by(run), "--out", folder]),
-        shlex.join(["workbench", "evaluate", folder, *sure]),
+        shlex.join(["workbench", "evaluate", folder, *_scored_by(metrics)]),
         shlex.join(["workbench", "report", folder]),
     )
 
@@ -67,6 +67,18 @@ def _made_by(run: Run) -> Iterator[str]:
     for key, option in _PARAMETERS.items():
         if identity.get(key) is not None:
             yield from (option, str(identity[key]))
+
+
+def _scored_by(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """The options of `workbench evaluate`."""
+    if intervals := metrics.get("intervals"):
+        yield from ("--confidence", f"{intervals['confidence']:g}")
+    if metrics.get("mode") == "corrected":
+        yield "--corrected"
+    if any(name.startswith(PREFIXES["boundary"]) for name in headlines(metrics)):
+        yield "--boundary"
+    for by in metrics.get("slices") or {}:
+        yield from ("--by", str(without_folders(by)))
 
 
 def _sessions(sessions: list[Mapping[str, Any]]) -> str:
