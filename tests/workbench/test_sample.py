@@ -19,11 +19,12 @@ from pycocotools.cocoeval import COCOeval
 
 from workbench.catalog import built_in_folder, read
 from workbench.cli.sample import sample
+from workbench.errors import OptionError
 from workbench.formats import open_dataset
-from workbench.sample import layout
+from workbench.sample import layout, writing
 from workbench.sample.classes import BY_ID, CLASSES
 from workbench.sample.scenes import Scene, generate
-from workbench.sample.writing import segment_colors, semantic_map, write_dataset
+from workbench.sample.writing import make_dataset, segment_colors, semantic_map, write_dataset
 
 BUNDLED = built_in_folder() / "scenes"
 BUNDLED_SEED, BUNDLED_COUNT = 0, 60
@@ -220,6 +221,38 @@ def test_sample_make_writes_the_same_files_as_the_library(tmp_path: Path, writte
     assert result.output.split() == [str(tmp_path / "scenes_val.toml"), str(tmp_path / "scenes_semantic_val.toml")]
     for name in ("annotations/panoptic_val/000002.png", "annotations/semantic_val/000001.png", "images/000002.jpg"):
         assert (tmp_path / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_sample_make_prints_the_same_as_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(sample, ["make", "--out", str(tmp_path / "new"), "--count", "1", "--json"])
+    definitions = [str(tmp_path / "new" / name) for name in ("scenes_val.toml", "scenes_semantic_val.toml")]
+    assert json.loads(result.output) == {"path": str(tmp_path / "new"), "images": 1, "definitions": definitions}
+    assert all(Path(path).is_file() for path in definitions)
+
+
+def test_sample_make_never_mixes_its_files_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000001.jpg").write_text("mine")
+    result = CliRunner().invoke(sample, ["make", "--out", str(tmp_path), "--count", "1"])
+    assert isinstance(result.exception, OptionError)
+    assert "is not empty (it holds 'images')" in str(result.exception)
+    assert [path.name for path in tmp_path.rglob("*")] == ["images", "000001.jpg"]
+
+
+def test_scenes_appear_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "write_classes", _fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_dataset(tmp_path / "new", 1, WRITTEN_SEED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fail(path: Path) -> None:
+    raise OSError("disk full")
+
+
+def test_scenes_do_not_take_the_place_of_the_current_folder(in_empty_folder: Path) -> None:
+    with pytest.raises(OptionError, match="is the current folder"):
+        make_dataset(Path(), 1, WRITTEN_SEED)
 
 
 def _json(path: Path) -> dict[str, Any]:

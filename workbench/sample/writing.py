@@ -12,12 +12,26 @@ import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 from PIL import Image
 
+from workbench.errors import OptionError
+from workbench.replacing import new_folder, recover
 from workbench.sample.classes import BY_ID, CLASSES, THINGS, SceneClass
 from workbench.sample.scenes import Scene, SceneSegment, generate
 
 JPEG: dict[str, Any] = {"quality": 92, "subsampling": 0, "optimize": True}
 LABELS = {scene_class.category_id: label for label, scene_class in enumerate(CLASSES, start=1)}
 """category_id -> value in the index PNGs, in which 0 is void."""
+
+
+def make_dataset(folder: Path, count: int, seed: int, split: str = "val") -> list[Path]:
+    """Write `write_dataset`'s files and their definitions into a new folder; returns the definitions' paths.
+
+    The folder appears when all of it is written. Raises OptionError for one that holds something already: scenes have
+    the same file names whatever their seed, so that two sets in one folder would be mixed.
+    """
+    _check_free(folder)
+    with new_folder(folder) as partial:
+        write_dataset(partial, count, seed, split)
+        return [folder / path.name for path in write_definitions(partial, split)]
 
 
 def write_dataset(folder: Path, count: int, seed: int, split: str = "val") -> None:
@@ -120,6 +134,18 @@ def write_classes(path: Path) -> None:
             color = "#{:02x}{:02x}{:02x}".format(*scene_class.color)
             label = LABELS[scene_class.category_id]
             writer.writerow([scene_class.category_id, scene_class.name, int(scene_class.isthing), color, label])
+
+
+def _check_free(folder: Path) -> None:
+    recover(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OptionError(f"{folder} is a file. Name a folder with --out.")
+    if found := sorted(path.name for path in folder.iterdir()):
+        raise OptionError(f"{folder} is not empty (it holds {found[0]!r}). Name another folder with --out.")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OptionError(f"{folder} is the current folder, and a new one takes its place. Name one inside it.")
 
 
 def _segments_info(scene: Scene, colors: dict[int, tuple[int, int, int]]) -> list[dict[str, Any]]:
