@@ -48,6 +48,14 @@ def test_every_number_is_that_of_pycocotools_to_the_last_bit(geometry, pair):
     assert_as_pycocotools(*pair, geometry)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@settings(deadline=None, max_examples=2000)
+@given(pair=instance_pairs())
+def test_every_number_is_that_of_pycocotools_over_thousands_of_datasets(geometry, pair):
+    assert_as_pycocotools(*pair, geometry)
+
+
 @settings(deadline=None, max_examples=30)
 @given(pair=instance_pairs())
 def test_without_numba_the_same_matches_come_out(pair):

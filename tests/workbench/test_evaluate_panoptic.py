@@ -36,10 +36,7 @@ def counts(result: PanopticResult) -> dict[int, tuple[int, int, int]]:
     return {category: tuple(row) for category, *row in rows if any(row)}
 
 
-@settings(deadline=None, max_examples=200)
-@given(pair=panoptic_pairs())
-@example(pair=([image([[0]])], [image([[0]])]))
-def test_every_number_is_panopticapis_to_the_last_bit(pair):
+def assert_as_panopticapi(pair: tuple[list[PanopticImage], list[PanopticImage]]) -> None:
     official = panopticapi_scores(*pair)
     ours = score(*pair)
     for row, category in enumerate(CATEGORIES):
@@ -56,6 +53,20 @@ def test_every_number_is_panopticapis_to_the_last_bit(pair):
             found = tuple(values[row] for values in ours.qualities())
             expected = tuple(official["per_class"][category].values())
             assert found == expected if ours.occurs[row] else np.isnan(found).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(pair=panoptic_pairs())
+@example(pair=([image([[0]])], [image([[0]])]))
+def test_every_number_is_panopticapis_to_the_last_bit(pair):
+    assert_as_panopticapi(pair)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=2000)
+@given(pair=panoptic_pairs())
+def test_every_number_is_panopticapis_over_thousands_of_datasets(pair):
+    assert_as_panopticapi(pair)
 
 
 @settings(deadline=None, max_examples=30)

@@ -76,7 +76,7 @@ def test_counts_and_dap_are_tidecvs(geometry, pair):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=3000)
+@settings(deadline=None, max_examples=2000)
 @given(pair=instance_pairs())
 @pytest.mark.parametrize("geometry", ["segm", "bbox"])
 def test_counts_and_dap_are_tidecvs_over_thousands_of_datasets(geometry, pair):
