@@ -177,6 +177,17 @@ def test_tags_and_corrections_survive_another_push(pets, fo):
     assert after["ground_truth"]["detections"][0]["pq_first"] == "tp"
 
 
+def test_objects_deleted_in_the_app_stay_deleted(pets, fo):
+    dataset = push_runs([pets.run]).dataset
+    sample = dataset.match({"image_id": "1"}).first()
+    sample.ground_truth.detections = sample.ground_truth.detections[2:]  # the cat that was found, and the missed dog
+    sample.save()
+    again = push_runs([pets.run]).dataset
+    assert [o["label"] for o in stored(again, fo)["1"]["ground_truth"]["detections"]] == ["sky"]
+    matrix = again.load_evaluation_results("confusion_first").confusion_matrix(classes=["cat", "dog", "sky", "(none)"])
+    assert matrix.tolist() == [[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 3, 0], [2, 1, 0, 0]]
+
+
 def test_two_runs_share_the_ground_truth(pets, fo):
     other = pets.run.path.with_name("pets-second")
     shutil.copytree(pets.run.path, other)
@@ -189,17 +200,23 @@ def test_two_runs_share_the_ground_truth(pets, fo):
 
 def test_removing_a_run_removes_everything_of_it_and_nothing_else(pets, fo):
     other = pets.run.path.with_name("pets-second")
-    shutil.copytree(pets.run.path, other)
+    third = pets.run.path.with_name("pets-second_2")  # its field begins as the removed one's does
+    for copy in (other, third):
+        shutil.copytree(pets.run.path, copy)
+    push_runs([third])
     alone = push_runs([pets.run]).dataset
     schema, views = set(alone.get_field_schema(flat=True)), alone.list_saved_views()
     push_runs([other])
     dataset = remove_run("pets", "second").dataset
     dataset.reload()
     assert set(dataset.get_field_schema(flat=True)) == schema
-    assert sorted(dataset.list_evaluations()) == ["confusion_first", "pq_first"]
+    assert sorted(dataset.list_evaluations()) == [
+        f"{k}_{r}" for k in ("confusion", "pq") for r in ("first", "second_2")
+    ]
     assert dataset.list_saved_views() == views
     cat = stored(dataset, fo)["1"]["ground_truth"]["detections"][0]
-    assert not [name for name in cat if "second" in name]
+    assert cat["pq_second_2"] == "tp"
+    assert not [name for name in cat if name in ("pq_second", "pq_second_id", "pq_second_error", "confusion_second")]
     with pytest.raises(FiftyOneError, match="no run 'second'"):
         remove_run("pets", "second")
 

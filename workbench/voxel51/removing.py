@@ -1,7 +1,8 @@
 """Taking a run out of a FiftyOne dataset again: its field, its evaluations, its views."""
 
 from workbench.errors import FiftyOneError, did_you_mean
-from workbench.voxel51 import appearance, views
+from workbench.voxel51 import appearance, push_maps, views
+from workbench.voxel51.scoring import CONFUSED, ERROR, SCORE_FIELDS
 from workbench.voxel51.target import Target, existing_target
 
 
@@ -19,11 +20,22 @@ def remove_run(name: str, field: str) -> Target:
         if target.dataset.has_evaluation(key):
             target.dataset.delete_evaluation(key)
     schema = target.dataset.get_field_schema(flat=True)
-    keys = tuple(f"{key}_" for key in runs[field].get("evaluations", []))
-    # What FiftyOne's own evaluations do not know of: an image's quality, an object's error type and confusion.
-    left = [path for path in schema if keys and path.rsplit(".", 1)[-1].startswith(keys) and not path.startswith(field)]
+    left = [path for path in _own_paths(target, runs[field].get("evaluations", [])) if path in schema]
     target.dataset.delete_sample_fields([*left, field], error_level=1)
     del runs[field]
     target.save_info()
     appearance.dress(target)
     return target
+
+
+def _own_paths(target: Target, evaluations: list[str]) -> list[str]:
+    """What FiftyOne's own evaluations do not know of: an image's quality, an object's error type and confusion."""
+    scores = dict.fromkeys((*SCORE_FIELDS, *push_maps.SCORE_FIELDS))
+    of_images = [f"{key}_{name}" for key in evaluations for name in scores]
+    of_objects = [
+        f"{field}.detections.{key}_{name}"
+        for field in target.info["ground_truth"]
+        for key in evaluations
+        for name in (CONFUSED, ERROR)
+    ]
+    return of_images + of_objects

@@ -116,6 +116,8 @@ def put_on(
     ):
         for segment_id, document in documents.items():
             _describe(document, side.get(segment_id), image_id, other_field, keys)
+    # A user may have deleted objects of the ground truth in the App: they are in no pair then.
+    confused = {missed: found for missed, found in confused.items() if missed in gt_of}
     for missed, (false, iou) in confused.items():
         _confuse(gt_of[missed], pred_of[false], iou, keys)
         tally.confusion.append(_pair(gt_of[missed], pred_of[false], iou))
@@ -154,7 +156,7 @@ def _add_to(
     paired = {false for false, _ in confused.values()}
     for segment_id, match in matches.prediction.items():
         if match.status == "tp" and match.other is not None:
-            pair = _pair(gt[match.other], pred[segment_id], match.iou)
+            pair = _pair(gt.get(match.other), pred[segment_id], match.iou)
         elif match.status == "fp":
             pair = _pair(None, pred[segment_id], None)
         else:
@@ -163,7 +165,7 @@ def _add_to(
         if segment_id not in paired:
             tally.confusion.append(pair)
     for segment_id, match in matches.ground_truth.items():
-        if match.status == "fn":
+        if match.status == "fn" and segment_id in gt:
             pair = _pair(gt[segment_id], None, None)
             tally.matches.append(pair)
             if segment_id not in confused:
