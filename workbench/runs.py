@@ -12,6 +12,7 @@ The manifest's keys, all JSON values:
     dataset      {"name", "definition" (absolute path of the TOML file), "format"}
     task         "panoptic", "instance" or "semantic"
     categories   [{"category_id", "name", "isthing", "color"}, ...]: what `category_id` in the tables means
+    images       of a complete run: how many it has
     iou_types    of an instance run: which AP it allows, ["segm", "bbox"] unless it says otherwise
     identity     whatever decides the rows (dataset fingerprint, model, weights, parameters): a resume must agree
     provenance   what does not decide them: versions, device, command, times, one record a session
@@ -111,6 +112,26 @@ class Run:
     def store(self) -> SegmentStore:
         """The shards, as committed by now."""
         return SegmentStore(self.path)
+
+    @property
+    def lost_images(self) -> int:
+        """How many images a complete run has lost since: its files were deleted, or not all copied."""
+        recorded = self.manifest.get("images") if self.complete else None
+        return 0 if recorded is None else max(0, recorded - self.store.count_images())
+
+    def check_whole(self) -> None:
+        """Raises RunError where images are lost: scores would count them as empty."""
+        if lost := self.lost_images:
+            recorded = self.manifest["images"]
+            raise RunError(
+                f"{self.path}: complete with {recorded} images, of which {recorded - lost} are left in "
+                f"{self.store.images_folder}. Copy the whole run again, or run the same "
+                f"`workbench {self.manifest['source']}` command again: it makes what is missing."
+            )
+
+    def completed(self, **changes: Any) -> "Run":
+        """The same run as complete, with the number of its images; `changes` as in `updated`."""
+        return self.updated(status=COMPLETE, images=self.store.count_images(), **changes)
 
     def segments(self) -> pa.Table:
         """Every predicted segment (`workbench.segments.SEGMENT_SCHEMA`); `.to_pandas()` for a data frame."""

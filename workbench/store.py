@@ -42,17 +42,21 @@ class SegmentStore:
 
     def segments(self) -> pa.Table:
         """The whole segment table. For data sets that do not fit in memory, use `chunks`."""
-        return read_parquet([self.segments_folder / part for part in self.parts], SEGMENT_SCHEMA)
+        return read_parquet([self._segments_file(part) for part in self.parts], SEGMENT_SCHEMA)
+
+    def count_images(self) -> int:
+        """Rows of the image table, from the shards' footers alone."""
+        return sum(int(pq.read_metadata(self.images_folder / part).num_rows) for part in self.parts)
 
     def count_segments(self) -> int:
         """Rows of the segment table, from the shards' footers alone."""
-        return sum(int(pq.read_metadata(self.segments_folder / part).num_rows) for part in self.parts)
+        return sum(int(pq.read_metadata(self._segments_file(part)).num_rows) for part in self.parts)
 
     def has_null(self, column: str) -> bool:
         """Whether a row of the segment table has no value there, from the shards' footers alone."""
         place = SEGMENT_SCHEMA.get_field_index(column)
         for part in self.parts:
-            footer = pq.read_metadata(self.segments_folder / part)
+            footer = pq.read_metadata(self._segments_file(part))
             groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
             found = [group.column(place).statistics for group in groups if group.num_rows]
             if any(statistics is None or statistics.null_count for statistics in found):
@@ -84,7 +88,17 @@ class SegmentStore:
         return table.filter(pc.is_in(table["image_id"], value_set=wanted))
 
     def _read_part_uncached(self, part: str) -> pa.Table:
-        return read_parquet([self.segments_folder / part], SEGMENT_SCHEMA)
+        return read_parquet([self._segments_file(part)], SEGMENT_SCHEMA)
+
+    def _segments_file(self, part: str) -> Path:
+        """The segments of a committed shard. Raises SegmentTableError where they are lost."""
+        file = self.segments_folder / part
+        if not file.exists():
+            raise SegmentTableError(
+                f"{file}: missing, so the segments of its images are lost. Delete {self.images_folder / part} too, and "
+                "run the same `workbench predict` or `workbench import` again: it makes what is missing."
+            )
+        return file
 
 
 class SegmentStoreWriter:

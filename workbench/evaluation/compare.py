@@ -99,6 +99,7 @@ def evaluated(
 
     `bootstrap` adds intervals to what is made now.
     """
+    run.check_whole()
     files = [run.path / name for name in (METRICS, PER_IMAGE, DETECTIONS)]
     if all(file.exists() for file in files):
         fresh = files[0].stat().st_mtime_ns >= (run.path / MANIFEST).stat().st_mtime_ns

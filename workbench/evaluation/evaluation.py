@@ -91,6 +91,7 @@ def evaluate(
     them cannot be used.
     """
     opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
+    opened.check_whole()
     truth = _open_dataset(opened, dataset)
     wanted = ground_truths(opened, truth)
     for each in by:

@@ -40,6 +40,7 @@ def export(
     if format not in TRANSFER_FORMATS:
         raise OptionError(f"unknown format {format!r}. {did_you_mean(format, TRANSFER_FORMATS)}")
     opened = run if isinstance(run, Run) else Run.open(run)
+    opened.check_whole()
     tell = note or (lambda text: None)
     if not opened.complete:
         tell(f"{opened.path} is incomplete: only the images that it holds so far are exported")

@@ -56,7 +56,7 @@ def import_predictions(
     folder = choose_folder(name, manifest["identity"], resume=True) if out is None else Path(out)
     with runs.lock(folder):
         run = runs.create_or_resume(folder, manifest)
-        if run.complete:
+        if run.complete and not run.lost_images:
             return run
         try:
             return _write(run, predictions, opened.images(), progress or (lambda done, total: None))
@@ -117,7 +117,7 @@ def _write(
         writer.commit(segments, _image_rows(shard, sizes))
         progress(len(done) + begin + len(shard), len(records))
     provenance = {**run.manifest["provenance"], "finished": _now()}
-    return run.updated(status=runs.COMPLETE, provenance=provenance)
+    return run.completed(provenance=provenance)
 
 
 def _remove(run: Run) -> None:

@@ -75,7 +75,7 @@ def predict(
     with runs.lock(folder):
         run = runs.create_or_resume(folder, manifest, resume)
         with _shown(progress) as shown:
-            if run.complete:
+            if run.complete and not run.lost_images:
                 shown.note(f"{folder} is complete already; nothing to do. --no-resume predicts anew.")
                 return run
             return run_session(run, plan, shown, batch_size, readers)

@@ -18,7 +18,7 @@ from workbench.prediction.pipeline import ShardWriter, run_batches
 from workbench.prediction.plan import Plan, versions
 from workbench.prediction.progress import Progress
 from workbench.prediction.reading import reader
-from workbench.runs import COMPLETE, Run
+from workbench.runs import INCOMPLETE, Run
 
 
 def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str, workers: int) -> Run:
@@ -35,6 +35,9 @@ def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str,
         "workers": workers,
         "versions": versions(),
     }
+    if run.lost_images:
+        progress.note(f"{run.path} was complete, but {run.lost_images} of its images are lost: predicting them again.")
+        run = run.updated(status=INCOMPLETE)
     run = _with_session(run, session, first=True)
     progress.start(len(done), len(plan.records))
     interrupted = False
@@ -53,7 +56,7 @@ def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str,
     images = run.images().num_rows
     session |= {"finished": _now(), "batch_size": predictor.batch_size, "images": images - len(done)}
     if images == len(plan.records):
-        return _with_session(run, session).updated(status=COMPLETE)
+        return _with_session(run, session).completed()
     _with_session(run, session)
     assert interrupted or stop.requested
     raise Interrupted(
