@@ -22,7 +22,7 @@ from workbench.cli import main
 from workbench.errors import OptionError, RunError
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.resampling import Bootstrap
-from workbench.formats.base import Category, ImageRecord
+from workbench.formats.base import TASKS, Category, ImageRecord, Task
 from workbench.report.api import report
 from workbench.runs import Run
 
@@ -36,8 +36,10 @@ WIDTH = SCENE.shape[1]
 class NamedDataset(SceneDataset):
     """The tiny scenes with image files, and categories and images of any name."""
 
-    def __init__(self, scenes: Sequence[PanopticImage], folder: Path, name: str = "class {}") -> None:
-        super().__init__(scenes)
+    def __init__(
+        self, scenes: Sequence[PanopticImage], folder: Path, name: str = "class {}", tasks: tuple[Task, ...] = TASKS
+    ) -> None:
+        super().__init__(scenes, tasks)
         self.folder, self.name = folder, name
         folder.mkdir(exist_ok=True)
         for number, scene in enumerate(scenes):
@@ -235,6 +237,16 @@ def test_every_task_has_a_report_with_pictures(tmp_path, dataset, task):
     page = written(run, dataset, tmp_path / "out")
     assert len(page.all("img")) > 4
     assert any("Worst images" in text for text in page.text)
+
+
+@pytest.mark.parametrize(("task", "main"), [("instance", "AP"), ("semantic", "miou")])
+def test_a_panoptic_run_without_panoptic_ground_truth_shows_what_was_scored(tmp_path, task, main):
+    dataset = NamedDataset(scenes(), tmp_path / "images", tasks=(task,))
+    content = report(
+        [scored_run(tmp_path / "run", dataset, worn(scenes()))], tmp_path / "out", dataset, tiles=1
+    ).contents[0]
+    assert (content.task, content.main.name) == ("panoptic", main)
+    assert bool(content.errors) == (task == "instance")
 
 
 def test_pictures_are_as_many_as_asked_for(tmp_path, dataset):
