@@ -56,7 +56,9 @@ def resized_size(image_size: tuple[int, int], size: Size) -> tuple[int, int]:
 
     The short side becomes `shortest_edge`, or less where the long side would exceed `longest_edge`. The short side is
     rounded and the long one truncated, as in transformers; the original code of EoMT rounds both, which differs by one
-    pixel on half of the images at semantic 512.
+    pixel on half of the images at semantic 512. Where the short side rounds to what it is, transformers leaves the
+    image alone although its long side exceeds `longest_edge` (641 x 300 at 640, which then fits no batch); here the
+    long side is brought down.
     """
     edges = canonical_size(size)
     height, width = image_size
@@ -67,7 +69,7 @@ def resized_size(image_size: tuple[int, int], size: Size) -> tuple[int, int]:
     if longest is not None and float(max(image_size)) / float(min(image_size)) * shortest > longest:
         shortest = longest * float(min(image_size)) / float(max(image_size))
         short = round(shortest)
-    if short == min(image_size):
+    if short == min(image_size) and max(image_size) <= (longest or max(image_size)):
         return height, width
     if width < height:
         return int(shortest * height / width), short

@@ -73,12 +73,12 @@ class Predictor:
         return Prepared(batch.pixel_values, spans, (int(image.shape[1]), int(image.shape[2])))
 
     def _check_fits(self, pixel_values: Tensor, path: Path) -> None:
-        """Refuse what transformers' resize rule leaves too long: it keeps an image whose short side would stay."""
+        """Refuse what fits no batch: the processor's settings make another size of this image."""
         made, taken = tuple(pixel_values.shape[-2:]), self.model.config.image_size_hw
         if made != taken:
             raise ImageInputError(
                 f"{path}: the processor makes {made[1]}x{made[0]} pixels (width x height) of it, the model takes "
-                f"{taken[1]}x{taken[0]}. Crop or resize the image by a few pixels."
+                f"{taken[1]}x{taken[0]}. Crop or resize it to another shape."
             )
 
     @torch.inference_mode()
