@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from tests.conftest import REPOSITORY
 from tests.reference.scene_dataset import SceneDataset, make_run
 from tests.reference.scenes import Listed, PanopticImage
 from workbench.cli import main
@@ -29,6 +30,7 @@ from workbench.runs import Run
 # Markup, template and mathtext syntax, quotes, and a character that turns the direction of reading round.
 HOSTILE = """<img src=x onerror="alert(1)">'&{{ 7*7 }}</script>$\\frac$|`\u202e"""
 SCENE = np.array([[1, 1, 1, 2, 2, 7], [1, 1, 1, 2, 2, 7], [0, 0, 0, 7, 7, 7]]).repeat(8, axis=0).repeat(8, axis=1)
+BUNDLED = REPOSITORY / "workbench" / "checkpoints" / "eomt_scenes_panoptic"
 LISTED = (Listed(1, 1), Listed(2, 2), Listed(7, 7))
 WIDTH = SCENE.shape[1]
 
@@ -318,3 +320,14 @@ def test_the_command_writes_below_reports_and_prints_the_page(in_empty_folder, t
     result = CliRunner().invoke(main, ["report", "runs/mine", "--out", "here", "--tiles", "0", "--json"])
     assert json.loads(result.stdout)["runs"][0]["name"] == "mine"
     assert sorted(path.name for path in Path("here").iterdir()) == ["index.html", "report.json", "report.md"]
+
+
+def test_the_committed_report_is_of_the_bundled_checkpoint_small_and_names_no_folder():
+    folder = REPOSITORY / "reports" / "demo"
+    assert (folder / "index.html").stat().st_size < 3_000_000
+    for file in folder.iterdir():
+        assert not re.search(r"/(home|root|tmp|usr|work|Users)/", file.read_text(encoding="utf-8")), file.name
+    content = json.loads((folder / "report.json").read_text(encoding="utf-8"))["runs"][0]
+    weights = hashlib.sha256((BUNDLED / "model.safetensors").read_bytes()).hexdigest()
+    assert content["facts"]["Weights, SHA-256"] == weights
+    assert content["commands"][0].startswith("workbench predict --dataset scenes_val --model eomt_scenes_panoptic ")
