@@ -19,6 +19,7 @@ from tests.reference.small_datasets import write_instances, write_json, write_pa
 from workbench import catalog, rle
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
+from workbench.formats.coco_masks import MaskError, segmentation_counts
 from workbench.segments import check_rle
 
 A, B, C = 300, 70_000, 5  # segment ids that need one, two and three bytes
@@ -288,6 +289,21 @@ def test_two_polygons_are_one_object(tmp_path):
     assert (
         row["counts"] == coco_mask.merge(coco_mask.frPyObjects([SQUARE, [7, 1, 10, 1, 10, 4, 7, 4]], 6, 12))["counts"]
     )
+
+
+@pytest.mark.parametrize(
+    "polygon", [[0, 0, 9e7, 0, 9e7, 9e7], [3, 3, 9e7, 9e7], [0, 0, 9e5, 9e5] * 9], ids=["far", "as a box", "to and fro"]
+)
+def test_a_polygon_whose_rasterising_would_take_gigabytes_is_refused_before_it_does(polygon, monkeypatch):
+    monkeypatch.setattr(coco_mask, "frPyObjects", lambda *arguments: pytest.fail("rasterised"))
+    with pytest.raises(MaskError, match=r"a polygon is .* pixels long, more than 5,000,000"):
+        segmentation_counts([SQUARE, polygon], (6, 5))
+
+
+def test_a_polygon_that_reaches_beyond_the_image_is_cut_as_pycocotools_cuts_it():
+    polygon = [-1000, -1000, 100_000, -1000, 100_000, 3, -1000, 3]
+    expected = coco_mask.merge(coco_mask.frPyObjects([polygon], 6, 5))["counts"]
+    assert segmentation_counts([polygon], (6, 5)) == expected
 
 
 def test_ordinal_is_the_place_in_the_file_and_segment_id_the_rank_of_the_id(tmp_path):

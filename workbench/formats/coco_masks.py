@@ -14,6 +14,8 @@ import pycocotools.mask as coco_mask
 from workbench import rle
 from workbench.label_map_rle import compress_runs
 
+_LONGEST = 5e6  # pixels along a polygon; pycocotools takes memory for every fifth of one: here about 250 MB
+
 
 class MaskError(ValueError):
     """A segmentation that describes no mask of its image. `code` is a problem of `formats.problems`."""
@@ -72,11 +74,23 @@ def _polygon_counts(polygons: list[Any], size_hw: tuple[int, int]) -> bytes:
     for polygon in polygons:
         if not isinstance(polygon, list) or not polygon or not all(_is_coordinate(value) for value in polygon):
             raise MaskError("bad_mask", "a polygon is no list of numbers")
+        if (length := _length(polygon)) > _LONGEST:
+            raise MaskError("bad_mask", f"a polygon is {length:,.0f} pixels long, more than {_LONGEST:,.0f}")
     try:
         parts = coco_mask.frPyObjects(polygons, *size_hw)
     except Exception as error:  # pycocotools raises bare Exceptions
         raise MaskError("bad_mask", f"pycocotools refuses its polygons ({error})") from error
     return bytes(coco_mask.merge(parts)["counts"])
+
+
+def _length(polygon: Sequence[float]) -> float:
+    """Pixels along a polygon as pycocotools walks it: the longer of the ways across and down, edge by edge."""
+    if len(polygon) == 4:  # which pycocotools takes for a box x, y, width, height
+        return 2 * (abs(polygon[2]) + abs(polygon[3]))
+    if len(polygon) * 2 * max(map(abs, polygon)) <= _LONGEST:
+        return 0.0  # nearly always, and it need not be known
+    points = np.array(polygon[: len(polygon) // 2 * 2], dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1, initial=0).sum())
 
 
 def _is_coordinate(value: Any) -> bool:
