@@ -144,6 +144,57 @@ def test_defects_of_panoptic_records(tmp_path):
     }
 
 
+WRONG_VALUES = [
+    ("iscrowd", "no", "'no'"),
+    ("iscrowd", 2, "2"),
+    ("iscrowd", None, "None"),
+    ("isthing", "yes", "'yes'"),
+    ("area", "9", "'9'"),
+    ("area", float("nan"), "nan"),
+    ("bbox", "x", "'x'"),
+    ("bbox", [0, 0, 4], "[0, 0, 4]"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "shown"), WRONG_VALUES)
+def test_an_instance_with_a_value_of_the_wrong_type_is_found_and_refused(tmp_path, key, value, shown):
+    path, _ = write_instances(tmp_path, {1: (6, 5)}, [annotation(1), annotation(2, **{key: value})])
+    (finding,) = checked(path).findings
+    assert (finding.code, finding.severity, finding.count) == ("bad_record", "error", 1)
+    assert f"annotation 2 has `{key}` {shown}, not " in finding.examples[0]
+    with pytest.raises(DatasetError, match=f"annotation 2 has `{key}`.*correct its value"):
+        list(opened(path).ground_truth("instance"))
+
+
+@pytest.mark.parametrize(("key", "value", "shown"), WRONG_VALUES)
+def test_a_segment_with_a_value_of_the_wrong_type_is_found_and_refused(tmp_path, key, value, shown):
+    path, content = panoptic(tmp_path)
+    content["annotations"][0]["segments_info"][1][key] = value
+    write_json(tmp_path / "panoptic.json", content)
+    (finding,) = checked(path).findings
+    assert (finding.code, finding.severity, finding.count) == ("bad_record", "error", 1)
+    assert f"image 4: segment 2 has `{key}` {shown}, not " in finding.examples[0]
+    with pytest.raises(DatasetError, match=f"segment 2 has `{key}`.*correct its value"):
+        list(opened(path).ground_truth("panoptic"))
+
+
+def test_a_category_that_is_neither_thing_nor_stuff_is_found(tmp_path):
+    path, content = panoptic(tmp_path)
+    content["categories"].append({"id": 5, "name": "fog", "isthing": "no"})
+    write_json(tmp_path / "panoptic.json", content)
+    (finding,) = checked(path).findings
+    assert finding.code == "bad_record"
+    assert "category 5 has `isthing` 'no', not " in finding.examples[0]
+
+
+@pytest.mark.parametrize(("given", "crowd"), [({}, False), ({"iscrowd": 0}, False), ({"iscrowd": True}, True)])
+def test_crowds_are_marked_by_0_and_1_or_true_and_false(tmp_path, given, crowd):
+    path, _ = write_instances(tmp_path, {1: (6, 5)}, [annotation(1, **given)])
+    assert codes(path) == {}
+    ((segments, _),) = opened(path).ground_truth("instance")
+    assert segments["iscrowd"].to_pylist() == [crowd]
+
+
 def test_defects_of_label_maps(tmp_path):
     labels = {"a": [[1, 9]], "b": [[1]], "c": [[1]], "d": [[1]], "e": [[1]]}
     path = write_semantic(tmp_path, labels)

@@ -7,7 +7,7 @@ from typing import Any
 import pycocotools.mask as coco_mask
 
 from workbench.formats.base import Category, ImageRecord
-from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id
+from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id, wrong_value
 from workbench.formats.coco_masks import MaskError, is_odd_polygon, mask_areas, segmentation_counts
 from workbench.formats.pictures import UNDECODABLE, image_size
 from workbench.formats.problems import Problem
@@ -59,6 +59,8 @@ class InstancesSource:
         if category is None:
             detail = f"annotation {record['id']} is of category {record['category_id']}, which is not in `categories`"
             return Problem("unknown_category", where, detail), None
+        if wrong := wrong_value(record):
+            return Problem("bad_record", where, f"annotation {record['id']} has {wrong}"), None
         return None, (image_id, record["id"], category)
 
     def pictures(self) -> Iterator[Path]:

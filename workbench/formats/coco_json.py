@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,6 +14,7 @@ from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.problems import Problem
 
 LARGEST_ID = 2**31 - 1  # the segment table's category_id is int32
+_FLAGS = ("iscrowd", "isthing")
 
 
 @dataclass
@@ -76,6 +77,8 @@ def _categories(
             )
         elif number + offset in categories:
             file.problems.append(Problem("duplicate_category", where, f"category {number} is there already"))
+        elif wrong := wrong_value(record, ("isthing",)):
+            file.problems.append(Problem("bad_record", where, f"category {number} has {wrong}"))
         else:
             category_id = number + offset
             categories[category_id] = _category(category_id, record, known.get(category_id))
@@ -126,8 +129,24 @@ def identifier(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def wrong_value(record: Mapping[str, Any], keys: Sequence[str] = ("iscrowd", "isthing", "bbox", "area")) -> str | None:
+    """The first of `keys` in a record whose value cannot be what it says, with that value; None where all are sound.
+
+    Each may be missing. `iscrowd` and `isthing` are 0, 1, true or false; `bbox` and `area` may be null.
+    """
+    for key in keys:
+        value = record.get(key, 0) if key in _FLAGS else record.get(key)
+        if key in _FLAGS and not (isinstance(value, int) and value in (0, 1)):
+            return f"`{key}` {value!r}, not 0, 1, true or false"
+        if key == "area" and value is not None and not _is_number(value):
+            return f"`{key}` {value!r}, not a number of pixels"
+        if key == "bbox" and value is not None and declared_bbox(record) is None:
+            return f"`{key}` {value!r}, not a list of four numbers"
+    return None
+
+
 def declared_area(record: Mapping[str, Any]) -> float | None:
-    """The record's `area`, None where it has none that is a number."""
+    """The record's `area`, None where it has none that is a number (see `wrong_value`)."""
     area = record.get("area")
     return float(area) if _is_number(area) else None
 

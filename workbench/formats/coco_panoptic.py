@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.definitions import Unlisted
 from workbench.formats.base import Category, ImageRecord
-from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id
+from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id, wrong_value
 from workbench.formats.label_map_segments import MapSegment, read_map_segments
 from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.pictures import PictureError, read_panoptic_png
@@ -120,6 +120,8 @@ class PanopticSource:
             elif (category := self._categories.get(category_id + self._offset)) is None:
                 detail = f"segment {source_id} is of category {category_id}, which is not in `categories`"
                 problems.append(Problem("unknown_category", where, detail))
+            elif wrong := wrong_value(record):
+                problems.append(Problem("bad_record", where, f"segment {source_id} has {wrong}"))
             else:
                 infos[source_id] = position, category, record
         return infos, problems
