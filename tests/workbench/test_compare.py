@@ -108,16 +108,19 @@ def test_runs_are_compared_on_the_images_that_both_have(tmp_path):
     assert any("2 of its images are left out" in note for note in report["notes"])
 
 
-def test_other_tasks_and_datasets_are_refused(tmp_path):
+def test_other_tasks_and_datasets_are_refused(tmp_path, monkeypatch):
     dataset, other = SceneDataset(scenes()), SceneDataset(scenes())
     a, b = make_run(tmp_path / "a", dataset, scenes()), make_run(tmp_path / "b", other, scenes())
     semantic = make_run(tmp_path / "c", dataset, scenes(), task="semantic")
     with pytest.raises(EvaluationError, match="one task"):
         compare(a, semantic, dataset, FEW)
-    evaluate(a, dataset)
-    evaluate(b, other)
-    with pytest.raises(EvaluationError, match="different versions of tiny"):
-        compare(a, b, bootstrap=FEW)
+    own = {a.path: dataset, b.path: other}
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "dataset", property(lambda run: own[run.path]))
+        for module in ("compare", "evaluation"):
+            patched.setattr(f"workbench.evaluation.{module}.open_dataset", lambda definition: definition)
+        with pytest.raises(EvaluationError, match="different versions of tiny"):
+            compare(a, b, bootstrap=FEW)
 
 
 def test_few_images_are_told(tmp_path):
@@ -138,8 +141,25 @@ def test_strict_and_corrected_numbers_are_not_compared(tmp_path):
         compare(a, b, dataset, FEW)
 
 
-def evaluated_pair(folder: Path) -> tuple[Run, Run]:
+def test_stale_metrics_are_measured_again(tmp_path, monkeypatch):
+    """Without --dataset the runs' own dataset decides: its annotations were corrected, or another one was scored."""
+    own, other, corrected = (SceneDataset(images) for images in (scenes(without={0: 1}), scenes(), scenes()))
+    runs = [make_run(tmp_path / name, own, scenes(without={0: 1})) for name in "ab"]
+    monkeypatch.setattr(Run, "dataset", corrected.definition)
+    for module in ("compare", "evaluation"):
+        monkeypatch.setattr(f"workbench.evaluation.{module}.open_dataset", lambda definition: corrected)
+    evaluate(runs[0], own)
+    evaluate(runs[1], other)
+    report = compare(*runs, bootstrap=FEW).report
+    assert report["dataset"]["fingerprint"] == corrected.fingerprint()
+    assert report["headlines"]["pq"]["a"] == report["headlines"]["pq"]["b"] < 1.0
+
+
+def evaluated_pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Run, Run]:
+    """Two runs whose own dataset is found although it is no file."""
     dataset = SceneDataset(scenes())
+    monkeypatch.setattr(Run, "dataset", dataset.definition)
+    monkeypatch.setattr(comparing, "open_dataset", lambda definition: dataset)
     a = make_run(folder / "a", dataset, scenes())
     b = make_run(folder / "b", dataset, scenes(without={2: 1}))
     evaluate(a, dataset)
@@ -147,8 +167,8 @@ def evaluated_pair(folder: Path) -> tuple[Run, Run]:
     return a, b
 
 
-def test_the_command_prints_tables_or_json(tmp_path):
-    a, b = evaluated_pair(tmp_path)
+def test_the_command_prints_tables_or_json(tmp_path, monkeypatch):
+    a, b = evaluated_pair(tmp_path, monkeypatch)
     arguments = ["compare", str(a.path), str(b.path), "--resamples", "20"]
     tables = CliRunner().invoke(main, arguments)
     assert tables.exit_code == 0, tables.output
@@ -174,8 +194,8 @@ def test_the_command_prints_tables_or_json(tmp_path):
         (["--fail-below", "0.5"], 2, "of which metric?"),
     ],
 )
-def test_gates_decide_the_exit_code(tmp_path, gate, code, message):
-    a, b = evaluated_pair(tmp_path)
+def test_gates_decide_the_exit_code(tmp_path, monkeypatch, gate, code, message):
+    a, b = evaluated_pair(tmp_path, monkeypatch)
     result = CliRunner().invoke(main, ["compare", str(a.path), str(b.path), "--resamples", "10", *gate])
     assert result.exit_code == code, result.output
     assert message in result.output

@@ -313,7 +313,8 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path, dataset):
 def test_the_command_writes_below_reports_and_prints_the_page(in_empty_folder, tmp_path, dataset, monkeypatch):
     run = make_run(Path("runs/mine"), dataset, worn(scenes()))
     evaluate(run, dataset)
-    monkeypatch.setattr("workbench.report.api.open_dataset", lambda definition: dataset)
+    for module in ("report.api", "evaluation.compare"):
+        monkeypatch.setattr(f"workbench.{module}.open_dataset", lambda definition: dataset)
     monkeypatch.setattr(Run, "dataset", dataset.definition)
     result = CliRunner().invoke(main, ["report"])
     assert (result.exit_code, result.stdout) == (0, "reports/mine/index.html\n")

@@ -95,16 +95,17 @@ def evaluated(
     progress: Progress | None = None,
     bootstrap: Bootstrap | None = None,
 ) -> Mapping[str, Any]:
-    """The run's metrics.json: as it is where it is newer than the run and of that dataset, else made now.
+    """The run's metrics.json: as it is where it is newer than the run and of the dataset as it is now, else made.
 
-    `bootstrap` adds intervals to what is made now.
+    `dataset` stands in for the run's own. `bootstrap` adds intervals to what is made.
     """
     run.check_whole()
     files = [run.path / name for name in (METRICS, PER_IMAGE, DETECTIONS)]
     if all(file.exists() for file in files):
         fresh = files[0].stat().st_mtime_ns >= (run.path / MANIFEST).stat().st_mtime_ns
         metrics = run.metrics()
-        if fresh and (dataset is None or metrics["provenance"]["dataset"]["fingerprint"] == dataset.fingerprint()):
+        truth = dataset or open_dataset(run.dataset)
+        if fresh and metrics["provenance"]["dataset"]["fingerprint"] == truth.fingerprint():
             return metrics
     return evaluate(run, dataset, progress, bootstrap).metrics
 
