@@ -202,7 +202,8 @@ def _check_contents(definition: DatasetDefinition) -> None:
         if (path := getattr(definition, key)) is not None:
             definition.resolve(path)
     for archive in definition.archives:
-        definition.resolve(archive.extract_to)
+        for path in (archive.extract_to, *archive.nested):
+            definition.resolve(path)
     if definition.format == "coco" and not (definition.panoptic or definition.instances):
         raise DatasetError(
             f"{source}: format coco needs 'panoptic' or 'instances' (a COCO JSON); format images needs neither."

@@ -5,7 +5,7 @@ import json
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from workbench.definitions import Archive, DatasetDefinition
 from workbench.digests import text_digest
@@ -106,7 +106,7 @@ def _one(
         return Fetched(archive.url, note["sha256"], note["files"], checked, already_there=True)
     fetch(archive.url, place.file, lambda *far: progress(f"fetching {place.name}", *far), archive.size, checked, pause)
     sha256 = _check(place, progress)
-    files = _unpack(place, definition.resolve(archive.extract_to), progress)
+    files = _unpack(place, definition, progress)
     place.unpacked_note.write_text(json.dumps({"url": archive.url, "sha256": sha256, "files": files}), encoding="utf-8")
     if not keep_archives:
         place.file.unlink()
@@ -146,14 +146,15 @@ def _digests(place: _Place, progress: Progress) -> dict[str, str]:
     return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
 
 
-def _unpack(place: _Place, into: Path, progress: Progress) -> int:
+def _unpack(place: _Place, definition: DatasetDefinition, progress: Progress) -> int:
     """Unpack the archive and those inside it; how many files that gave."""
     archive = place.archive
+    into = definition.resolve(archive.extract_to)
     files = len(
         unpack(place.file, into, archive.members, archive.strip, lambda *far: progress(f"unpacking {place.name}", *far))
     )
     for inner in archive.nested:
-        packed = into / inner.removeprefix(archive.strip)
+        packed = definition.resolve(str(PurePosixPath(archive.extract_to, inner.removeprefix(archive.strip))))
         files += (
             len(unpack(packed, packed.parent, progress=lambda *far: progress("unpacking what was inside", *far))) - 1
         )

@@ -18,14 +18,17 @@ from tests.reference.labelled_pets import (
     write_pets_instances,
     write_pets_semantic,
 )
+from tests.reference.memory_dataset import MemoryDataset
 from workbench import catalog, rle
 from workbench.errors import FiftyOneError, TransferError
 from workbench.evaluation.evaluation import evaluate
 from workbench.formats import open_dataset
-from workbench.segments import concat, void_mask
+from workbench.formats.paths import UnsafeNameError
+from workbench.segments import SEGMENT_SCHEMA, concat, image_table, void_mask
 from workbench.voxel51.browse import push
 from workbench.voxel51.prelabel import prelabel
 from workbench.voxel51.pull import Pulled, pull
+from workbench.voxel51.pulled_files import Writer
 
 NOTHING = {"kept": 0, "moved": 0, "relabelled": 0, "deleted": 0, "added": 0, "trimmed": 0}
 
@@ -231,3 +234,14 @@ def test_fields_without_labels_to_pull_are_refused(pets, fo, tmp_path):
         pull(pets.dataset, tmp_path / "new.toml")
     with pytest.raises(FiftyOneError, match="Did you mean 'ground_truth'"):
         pull(pets.dataset, tmp_path / "new.toml", field="ground_truht")
+
+
+def test_links_to_images_never_lead_out_of_the_new_folder(tmp_path):
+    dataset = MemoryDataset({"1": (2, 2)})
+    columns = {"image_id": ["1"], "file_name": ["../../x.jpg"], "height": [2], "width": [2]}
+    images = image_table({**columns, "ordinal": [0], "status": ["ok"]})
+    writer = Writer(tmp_path / "pulled", dataset.definition, dataset.categories, "instance")
+    (tmp_path / "pulled").mkdir()
+    with pytest.raises(UnsafeNameError, match=r"'\.\./\.\./x\.jpg' leads out of"):
+        writer([(SEGMENT_SCHEMA.empty_table(), images)], {"1": tmp_path / "real.jpg"})
+    assert not (tmp_path / "x.jpg").is_symlink()

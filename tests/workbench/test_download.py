@@ -16,6 +16,7 @@ from tests.reference.file_server import FileServer, serving
 from workbench import catalog
 from workbench.definitions import DatasetDefinition
 from workbench.downloading import DOWNLOADS, download
+from workbench.errors import DatasetError
 from workbench.fetching import DownloadError, fetch
 from workbench.locks import exclusive
 from workbench.unpacking import ArchiveError, unpack
@@ -247,6 +248,17 @@ def test_second_download_fetches_nothing_unless_files_are_gone(define, server):
     (definition.root / "instances.json").unlink()
     assert not download(definition, pause=0)[0].already_there
     assert (definition.root / "instances.json").exists()
+
+
+@pytest.mark.parametrize("keys", [{"nested": ["../../x.zip"]}, {"nested": ["top//x.zip"], "strip": "top/"}])
+def test_an_archive_inside_lies_below_the_root_or_is_refused(define, tmp_path, keys):
+    outside = tmp_path / "x.zip"
+    outside.write_bytes(zipped({"evil": b"evil"}))
+    keys = {**keys, "nested": [name.replace("//", f"/{tmp_path}/") for name in keys["nested"]]}
+    with pytest.raises(DatasetError, match="leads out of the dataset's root"):
+        download(define(**keys), pause=0)
+    assert outside.exists()
+    assert not (tmp_path / "evil").exists()
 
 
 def test_archives_are_kept_on_request(define):

@@ -19,6 +19,7 @@ from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.index_png import write_index_png
 from workbench.exports.tables import Chunks
 from workbench.formats.base import Category, Task
+from workbench.formats.paths import Folder
 from workbench.label_values import LabelValues
 from workbench.segments import SEGMENT_SCHEMA, segment_table, write_parquet
 from workbench.voxel51.edits import DELETED, Label
@@ -92,7 +93,10 @@ class Writer:
         self._images = 0
 
     def __call__(self, chunks: Chunks, paths: Mapping[str, Path]) -> int:
-        """Write the annotations and the links; returns how many images they are of."""
+        """Write the annotations and the links; returns how many images they are of.
+
+        Raises UnsafeNameError for an image whose file name leads out of the folder.
+        """
         counted = self._linked(chunks, paths)
         if self._task == "panoptic":
             (self._folder / "panoptic").mkdir()
@@ -125,9 +129,10 @@ class Writer:
         return {"format": "ade20k", **common, **maps, **licence}
 
     def _linked(self, chunks: Chunks, paths: Mapping[str, Path]) -> Iterator[tuple[pa.Table, pa.Table]]:
+        folder = Folder(self._folder / _IMAGES, follow_links=True)
         for segments, images in chunks:
             for image in images.to_pylist():
-                link = self._folder / _IMAGES / image["file_name"]
+                link = folder.file(image["file_name"])
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(paths[image["image_id"]].resolve())
             self._images += len(images)
