@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import REPOSITORY
+from workbench.class_tables import read_class_table
 from workbench.errors import ModelError
 from workbench.formats.base import Category
 from workbench.prediction.classes import ALIASES, match_classes
@@ -80,6 +81,22 @@ def test_instances_need_no_class_for_stuff_and_leave_stuff_out() -> None:
     assert match_classes({0: "person"}, [PERSON, SKY], "instance").of_class == (PERSON,)
     both = match_classes({0: "sky-other-merged", 1: "person"}, [PERSON, SKY], "instance")
     assert both.of_class == (None, PERSON)
+
+
+def test_instances_of_a_dataset_of_things_leave_out_the_other_classes_of_a_panoptic_checkpoint() -> None:
+    coco = read_class_table(REPOSITORY / "datasets" / "classes" / "coco_panoptic.csv").categories
+    names = {index: category.name for index, category in enumerate(coco)}
+    things = [category for category in coco if category.isthing]
+    found = match_classes(names, things, "instance")
+    assert found.of_class == tuple(category if category.isthing else None for category in coco)
+    with pytest.raises(ModelError, match=r"classes without a category \(53 of 133\): banner"):
+        match_classes(names, things, "panoptic")
+
+
+def test_instances_need_a_class_for_every_thing_whatever_other_classes_there_are() -> None:
+    with pytest.raises(ModelError) as error:
+        match_classes({0: "person", 1: "tractor"}, [PERSON, DOOR], "instance")
+    assert "classes without a category (1 of 2): tractor" in str(error.value)
 
 
 def test_instances_of_a_dataset_without_things_are_refused() -> None:

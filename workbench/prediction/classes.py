@@ -64,9 +64,10 @@ def match_classes(
 ) -> ClassMap:
     """The category of each class of `names` (class index -> name).
 
-    Instance segmentation needs a class for every thing and leaves out classes of stuff; the other tasks need one for
-    every category. "exact" raises ModelError naming what has no partner on either side; "common" goes on with the
-    pairs that there are, and raises where there is none.
+    Instance segmentation needs a class for every thing of the dataset and leaves out all other classes: a checkpoint
+    does not say which of its classes are stuff. The other tasks need a category for every class too. "exact" raises
+    ModelError naming what has no partner on either side; "common" goes on with the pairs that there are, and raises
+    where there is none.
     """
     pairs = _pairs([names[index] for index in range(len(names))], [category.name for category in categories])
     wanted = [c for c in categories if c.isthing or task != "instance"]
@@ -75,7 +76,8 @@ def match_classes(
     found = {categories[position].category_id for position in pairs.values()}
     lonely_classes = [names[index] for index in range(len(names)) if index not in pairs]
     lonely_categories = [category.name for category in wanted if category.category_id not in found]
-    if (matching == "exact" and (lonely_classes or lonely_categories)) or not pairs:
+    mismatch = lonely_categories or (lonely_classes and task != "instance")
+    if (matching == "exact" and mismatch) or not pairs:
         raise ModelError(_mismatch(names, lonely_classes, lonely_categories, len(wanted), len(pairs)))
     of_class = tuple(categories[pairs[index]] if index in pairs else None for index in range(len(names)))
     return ClassMap(tuple(categories), tuple(c if c in wanted else None for c in of_class))
