@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from eomt.errors import ImageInputError
+from eomt.image_modes import mode_problem
 
 ImageLike = Image.Image | NDArray[Any] | Tensor | str | Path
 ImageInput = ImageLike | Sequence[ImageLike]
@@ -80,11 +81,8 @@ def _open(path: str | Path) -> Image.Image:
 
 def _rgb_array(image: Image.Image, where: str) -> NDArray[np.uint8]:
     """Pixels (h, w, 3) of a Pillow image."""
-    if image.mode[0] in "IF":
-        raise ImageInputError(
-            f"{where} has mode {image.mode!r}, more than 8 bits a channel, which a conversion to RGB would clip: "
-            "scale it to 0..255 first."
-        )
+    if problem := mode_problem(image.mode):
+        raise ImageInputError(f"{where} {problem}: scale it to 0..255 first.")
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image.convert("RGBA"))
     return np.array(image.convert("RGB"))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from eomt.image_modes import mode_problem
 from workbench.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
@@ -76,6 +77,9 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
         return Report(definition.name, 0, {}, found.findings())
     try:
         images = _images(dataset)
+        if not images:
+            place = "the JSON" if definition.format == "coco" else definition.resolve(definition.images or ".")
+            found.add([Problem("no_images", definition.name, f"there are none in {place}")])
         found.add(dataset.problems() if isinstance(dataset, AnnotatedDataset | ImagesDataset) else [])
         sizes = _check_images(definition, images, found, report)
         if isinstance(dataset, AnnotatedDataset):
@@ -147,12 +151,14 @@ def _check_images(
 def _check_image(image: ImageRecord) -> tuple[Size | None, list[Problem]]:
     where = f"image {image.image_id}"
     try:
-        size_hw, rotated = decode_fully(image.path)
+        size_hw, rotated, mode = decode_fully(image.path)
     except FileNotFoundError:
         return None, [Problem("image_missing", where, f"{image.path} does not exist")]
     except UNDECODABLE as error:
         return None, [Problem("image_undecodable", where, f"{image.path} ({error})")]
     problems = [Problem("image_rotated", where, "its EXIF orientation is not upright")] if rotated else []
+    if not_rgb := mode_problem(mode):
+        problems.append(Problem("image_mode", where, f"{image.path} {not_rgb}"))
     if image.size_hw not in (None, size_hw):
         detail = f"the file is {size_hw} (height, width), the annotations say {image.size_hw}"
         problems.append(Problem("image_size", where, detail))

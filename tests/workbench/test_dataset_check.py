@@ -87,6 +87,21 @@ def test_defects_of_images(tmp_path):
     assert codes(path)["image_missing"] == 1
 
 
+def test_a_folder_without_images_is_an_error(tmp_path):
+    (tmp_path / "images").mkdir()
+    (finding,) = checked(write_toml(tmp_path, format="images", images="images")).findings
+    assert (finding.code, finding.severity, finding.count) == ("no_images", "error", 1)
+    assert str(tmp_path / "images") in finding.examples[0]
+
+
+def test_images_that_predict_refuses_are_found(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("I;16", (50, 40)).save(tmp_path / "images/deep.png")
+    (finding,) = checked(write_toml(tmp_path, format="images", images="images")).findings
+    assert (finding.code, finding.severity) == ("image_mode", "error")
+    assert "deep.png has mode 'I;16', more than 8 bits" in finding.examples[0]
+
+
 def test_truncated_jpeg_is_found(tmp_path):
     path = write_semantic(tmp_path, {"a": np.ones((64, 64))})
     assert codes(path) == {}

@@ -103,6 +103,12 @@ def test_add_takes_every_key_of_an_ade20k_style_dataset(in_empty_folder):
     assert run("check", "mine").exit_code == 0
 
 
+def test_add_warns_of_a_folder_without_images(in_empty_folder):
+    (in_empty_folder / "photos").mkdir()
+    added = run("add", "mine", "--format", "images", "--root", "photos", "--images", ".")
+    assert (added.exit_code, "Warning: mine has no images" in added.stderr) == (0, True)
+
+
 def test_add_of_what_does_not_open_says_why_and_writes_nothing(in_empty_folder):
     result = run("add", "mine", "--format", "coco", "--root", "data", "--instances", "none.json")
     assert (result.exit_code, "does not exist" in result.stderr) == (1, True)

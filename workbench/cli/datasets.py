@@ -163,6 +163,10 @@ def add(name: str, yes: bool, as_json: bool, instance_map: str | None, **keys: A
         "categories": added.categories,
         "tasks": list(added.tasks),
     }
+    if not added.images:
+        click.echo(
+            f"Warning: {name} has no images. `workbench datasets check {name}` says where they should be.", err=True
+        )
     if as_json:
         click.echo(json.dumps(told))
     else:

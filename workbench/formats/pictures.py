@@ -52,8 +52,8 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def decode_fully(path: Path) -> tuple[tuple[int, int], bool]:
-    """(height, width), and whether EXIF asks for a rotation, after reading the file to its end.
+def decode_fully(path: Path) -> tuple[tuple[int, int], bool, str]:
+    """(height, width), whether EXIF asks for a rotation, and Pillow's mode, after reading the file to its end.
 
     JPEGs are decoded at an eighth of their size: enough to notice damage. Raises one of `UNDECODABLE`.
     """
@@ -62,7 +62,7 @@ def decode_fully(path: Path) -> tuple[tuple[int, int], bool]:
         rotated = image.getexif().get(_ORIENTATION, 1) != 1
         image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))
         image.load()
-    return size_hw, rotated
+        return size_hw, rotated, image.mode
 
 
 def _pixels(path: Path, where: str, modes: tuple[str, ...]) -> NDArray[np.integer]:

@@ -48,10 +48,12 @@ KINDS: dict[str, ProblemKind] = {
     "file_missing": _refused("Put it there, correct the definition, or run `workbench datasets download`."),
     "optional_missing": _warning("The definition calls it optional; tasks that only it allows are not offered."),
     "unreadable": _refused("Repair the file, or fetch it again with `workbench datasets download`."),
+    "no_images": _error("Put images there, or correct `root` and `images` in the definition."),
     "image_missing": _error(
         "Put the file there, or take the image out of the annotations; `predict` marks it as failed."
     ),
     "image_undecodable": _error("Fetch the file again; `predict` marks the image as failed."),
+    "image_mode": _error("Scale its channels to 8 bits and write it again; `predict` marks the image as failed."),
     "image_size": _error("Image and annotations must have one size: fetch the image again, or correct the JSON."),
     "image_rotated": _warning(
         "EXIF asks viewers to rotate it; COCO's tools and ours do not. Annotations must fit the unrotated image."
