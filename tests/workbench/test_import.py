@@ -207,7 +207,11 @@ BROKEN_RESULTS = {
     "score text": (result(score="0.5"), 'score "0.5" is no finite number'),
     "score null": (result(score=None), "score null is no finite number"),
     "runs too short": (result(segmentation={"size": [4, 6], "counts": [3, 4]}), "7, not height x width = 24"),
-    "runs too long": (result(segmentation={"size": [4, 6], "counts": [30, 4]}), "34, not height x width = 24"),
+    "runs too long": (result(segmentation={"size": [4, 6], "counts": [20, 14]}), "34, not height x width = 24"),
+    "a run too long": (
+        result(segmentation={"size": [4, 6], "counts": [30, 4]}),
+        "a run of 30 in an image of 24 pixels",
+    ),
     "text too short": (result(segmentation={"size": [4, 6], "counts": "34"}), "7, not height x width = 24"),
     "text of something else": (result(segmentation={"size": [4, 6], "counts": "\n"}), "outside the code"),
     "negative run": (result(segmentation={"size": [4, 6], "counts": [-1, 25]}), "counts"),
