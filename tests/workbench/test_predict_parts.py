@@ -18,7 +18,8 @@ from workbench.class_tables import read_class_table
 from workbench.errors import ModelError, OptionError
 from workbench.formats.base import Category, ImageRecord, Task
 from workbench.prediction import defaults, progress
-from workbench.prediction.checkpoint import Checkpoint, open_checkpoint
+from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, Checkpoint, open_checkpoint, place_of
+from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
 from workbench.prediction.encode import Failed, PredictedImage, PredictedMap, PredictedMasks, ShardBuilder
 from workbench.prediction.interrupt import stop_on_signals
@@ -84,6 +85,13 @@ def test_published_datasets_have_a_default_model(
 def test_other_datasets_need_a_model_and_are_told_so(dataset: DatasetOf, task: Task | None) -> None:
     with pytest.raises(OptionError, match="Name one with --model"):
         defaults.default_model(dataset, task)
+
+
+def test_a_bundled_name_comes_before_a_folder_of_that_name_and_a_path_after_none(in_empty_folder: Path) -> None:
+    (in_empty_folder / BUNDLED_MODEL).mkdir()
+    assert place_of(BUNDLED_MODEL) == str(BUNDLED_CHECKPOINTS / BUNDLED_MODEL)
+    assert Path(place_of(f"./{BUNDLED_MODEL}")).resolve() == in_empty_folder / BUNDLED_MODEL
+    assert [Path(place_of(name)).resolve() for name in (".", "..")] == [in_empty_folder, in_empty_folder.parent]
 
 
 def test_bundled_datasets_take_the_bundled_model() -> None:

@@ -71,10 +71,12 @@ def task_in_name(name: str) -> Task | None:
 
 
 def place_of(model_id: str) -> str:
-    """What eomt reads for a bundled name, a folder (~ is expanded) or a hub id."""
-    bundled = BUNDLED_CHECKPOINTS / model_id
-    if "/" not in model_id and bundled.is_dir():
-        return str(bundled)
+    """What eomt reads for a bundled name, a folder (~ is expanded) or a hub id.
+
+    A bundled name means the same wherever a command runs: a folder of that name is written as a path, `./NAME`.
+    """
+    if model_id in {folder.name for folder in BUNDLED_CHECKPOINTS.iterdir()}:
+        return str(BUNDLED_CHECKPOINTS / model_id)
     folder = Path(model_id).expanduser()
     return str(folder) if folder.is_dir() else model_id
 
