@@ -1,9 +1,12 @@
 """The `workbench` command: finds the subcommand, loads only that, and turns errors into one message and an exit code.
 
-Exit codes: 0 good, 1 failed, 2 misused, 130 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 good, 1 failed (names that are not found among it), 2 wrong options, 130 stopped by Ctrl-C or SIGTERM,
+141 where the reader of a pipe went away.
 """
 
 import importlib
+import os
+import sys
 from typing import Any
 
 import click
@@ -13,6 +16,7 @@ from workbench import __version__
 from workbench.errors import OptionError, WorkbenchError, did_you_mean
 
 STOPPED = 130
+BROKEN_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
 
 # name: (where it is, what `workbench --help` says of it). Loading every module to ask it would cost the start-up.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -66,14 +70,31 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the user can mend becomes one message on stderr and exit code 1."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here and not at exit, where Python would print a traceback
+            return result
         except OptionError as error:
             raise click.UsageError(str(error)) from error
         except (WorkbenchError, EomtError) as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError as error:
+            _drop_unwritable_stdout()
+            raise click.exceptions.Exit(BROKEN_PIPE) from error
+        except OSError as error:
+            _drop_unwritable_stdout()
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{place}{error.strerror or error}.") from error
         except KeyboardInterrupt as interrupt:
             click.echo(f"\n{str(interrupt) or 'Stopped.'}", err=True)
             raise click.exceptions.Exit(STOPPED) from interrupt
+
+
+def _drop_unwritable_stdout() -> None:
+    """What stdout does not take any more is dropped: Python would try again at exit, with a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(
@@ -89,4 +110,6 @@ def main() -> None:
       workbench demo                          the bundled sample with the bundled checkpoint, offline
       workbench predict --dataset coco_val    a run folder of predicted segments
       workbench evaluate                      PQ, AP and mIoU of the newest run
+
+    Exit code 0 is good, 1 a failure, names that are not found among them, 2 wrong options, 130 a stop by Ctrl-C.
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench.cli.evaluate import evaluation_progress, stop_at
+from workbench.cli.tables import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,30 +91,19 @@ def _tables(report: Mapping[str, Any], categories: int, images: int) -> Iterator
         names = {f"{category_id} {report['categories'][category_id]}": row for category_id, row in moved}
         yield _movements(f"{metric} by category ({len(moved)} of {len(rows)}, those that moved most)", names)
     if images:
-        table = _new_table(f"Images that changed most (of {len(report['images'])})", ("A", "B", "B - A"))
+        table = new_table(f"Images that changed most (of {len(report['images'])})", ("A", "B", "B - A"))
         for row in report["images"][:images]:
             table.add_row(row["image_id"], *(_percent(row[key]) for key in ("a", "b")), _signed(row["difference"]))
         yield table
 
 
 def _movements(title: str, rows: Mapping[str, Mapping[str, Any]]) -> "Table":
-    table = _new_table(title, ("A", "B", "B - A", "interval", "B better"))
+    table = new_table(title, ("A", "B", "B - A", "interval", "B better"))
     for name, row in rows.items():
         ends = row["interval"]
         interval = "-" if ends is None else f"[{_signed(ends['low'])}, {_signed(ends['high'])}]"
         share = "-" if row["b_better"] is None else f"{100 * row['b_better']:.1f} %"
         table.add_row(name, _percent(row["a"]), _percent(row["b"]), _signed(row["difference"]), interval, share)
-    return table
-
-
-def _new_table(title: str, columns: tuple[str, ...]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
     return table
 
 

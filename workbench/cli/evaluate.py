@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from workbench.evaluation.evaluation import Progress
 
 _WIDTH = 110  # columns where stdout is no terminal
-_TABLES = (
-    "per_category.parquet",
-    "per_image.parquet",
-    "detections.parquet",
-    "matches.parquet",
-    "errors.parquet",
-    "confusion.parquet",
-    "slices.parquet",
-)
+_TABLES = ("per_category", "per_image", "detections", "matches", "errors", "confusion", "slices")
 _COLUMNS = {
     "panoptic": ("pq", "sq", "rq", "tp", "fp", "fn"),
     "instance": ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100", "gt"),
     "semantic": ("iou", "acc", "gt_pixels"),
 }
+
+
+class Confidence(click.ParamType[float]):
+    """A number; an option whose value may be left out takes what stands behind it for the value."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The value as a float."""
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number. Put RUN before --confidence, or write --confidence=0.95.", param, ctx)
 
 
 @click.command()
@@ -49,7 +54,7 @@ _COLUMNS = {
 @click.option("--corrected", is_flag=True, help="Mend the official tools' oddities, see docs/parity.md.")
 @click.option(
     "--confidence",
-    type=float,
+    type=Confidence(),
     is_flag=False,
     flag_value=0.95,
     help="Add intervals, of 0.95 unless a value follows. Put RUN before it.",
@@ -100,7 +105,9 @@ def evaluate(
         click.echo(json.dumps(evaluation.metrics, indent=2, ensure_ascii=False))
     else:
         _print_tables(evaluation.metrics, per_category, with_errors)
-        click.echo(f"Kept in {evaluation.run.path}: metrics.json, {', '.join(_TABLES)}", err=True)
+        click.echo(
+            f"Kept in {evaluation.run.path}: metrics.json, {', '.join(f'{name}.parquet' for name in _TABLES)}", err=True
+        )
     stop_at(gates.below(headlines(evaluation.metrics), limits))
 
 
@@ -138,8 +145,8 @@ def _headline(metrics: Mapping[str, Any]) -> Iterator["Table"]:
                 yield table(f"{title} quality", ("pq", "sq", "rq", "n"), rows)
     if metrics["instance"]:
         rows = [(name, part) for name, part in metrics["instance"].items() if part]
-        names = [name for name in rows[0][1] if name != "per_category"]
-        yield table("Average precision and recall", names, rows)
+        for title, prefix in (("Average precision", "AP"), ("Average recall", "AR")):
+            yield table(title, [name for name in rows[0][1] if name.startswith(prefix)], rows)
     if metrics["semantic"]:
         part = metrics["semantic"]
         yield table("Semantic segmentation", ("miou", "aacc", "macc", "n"), [("in ground truth or predicted", part)])

@@ -87,7 +87,8 @@ def predict(dataset: str, as_json: bool, **options: Any) -> None:
     which says how they were made. stdout's last line is the folder. The same command again goes on where it stopped.
 
     An image that cannot be read, or whose size is not the declared one, is recorded as failed; the others go on. Exit
-    code 0 is good, 1 a failure or some failed images, 2 misuse, 130 a stop by Ctrl-C.
+    code 0 is good, 1 a failure, names that are not found among them, or some failed images, 2 wrong options, 130 a stop
+    by Ctrl-C.
 
     \b
     workbench predict --dataset scenes_val

@@ -115,7 +115,7 @@ def train(dataset: str, as_json: bool, **options: Any) -> None:
     not. Classes of --from that the dataset has too, by name, keep their weights.
 
     Several GPUs, each with its own batches: put `torchrun --nproc-per-node N -m` in front. Exit code 0 is good, 1 a
-    failure, 2 misuse, 130 a stop by Ctrl-C.
+    failure, names that are not found among them, 2 wrong options, 130 a stop by Ctrl-C.
 
     \b
     workbench train --dataset scenes_val --val scenes_val --from eomt_scenes_panoptic --steps 100
