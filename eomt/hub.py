@@ -90,10 +90,15 @@ def _fetch(repo_id: str, name: str, options: HubOptions) -> Path | None:
         if isinstance(try_to_load_from_cache(repo_id, "config.json", options.cache_dir, options.revision), str):
             return None
         raise CheckpointError(
-            f"{repo_id}: {name} is not in the local cache and the hub was not asked or cannot be reached."
-            " Connect to the internet, or give a local folder."
+            f"{repo_id}: {name} is not in the local cache and the hub was not asked or cannot be reached"
+            f"{_cause(error)}. Connect to the internet, or give a local folder."
         ) from error
     except EntryNotFoundError:
         return None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(f"{repo_id}: cannot fetch {name} from the hub: {error}") from error
+
+
+def _cause(error: Exception) -> str:
+    """What the network said, on one line in parentheses; nothing where the hub was not asked."""
+    return f" ({' '.join(str(error.__cause__).split()).rstrip('.')})" if error.__cause__ else ""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from eomt import CheckpointError, EomtConfig, EomtForUniversalSegmentation
 from tests.reference.hub_server import COMMIT, serving_hub
@@ -76,3 +77,14 @@ def test_offline_with_a_configuration_but_no_weights_says_so(requests: list[str]
 def test_without_network_and_cache_the_remedy_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"not in the local cache.*give a local folder"):
         EomtConfig.from_pretrained("someone/tiny-eomt", cache_dir=tmp_path / "cache", local_files_only=True)
+
+
+def test_a_hub_that_cannot_be_reached_is_told_with_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cause = OSError("[Errno -2] Name or service not known")
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("An error happened") from cause
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
+    with pytest.raises(CheckpointError, match=r"reached \(\[Errno -2\] Name or service not known\)\. Connect"):
+        EomtConfig.from_pretrained("someone/tiny-eomt", cache_dir=tmp_path / "cache", token=False)
