@@ -269,6 +269,15 @@ def test_an_image_one_pixel_too_long_is_predicted(tmp_path: Path) -> None:
     }
 
 
+def test_an_image_too_thin_for_the_model_fails_and_says_so(tmp_path: Path) -> None:
+    dataset = unlabelled_scenes(tmp_path / "data", 1)
+    Image.new("RGB", (3000, 2), "white").save(tmp_path / "data" / "images" / "thin.png")
+    images = predict(dataset, tmp_path / "run", task="semantic").images()
+    assert images["status"].to_pylist() == ["ok", "failed"]
+    reason = images["error"].to_pylist()[1]
+    assert "thin.png: 3000 x 2 pixels: its shorter side would be 0 pixels at the model's size" in reason
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (700, 3)])
 def test_images_of_odd_shapes_never_stop_a_run(tmp_path: Path, size: tuple[int, int]) -> None:
     dataset = unlabelled_scenes(tmp_path / "data", 1)

@@ -18,6 +18,7 @@ from eomt.image_inputs import rgb_tensor
 from eomt.image_processing import EomtImageProcessor
 from eomt.modeling import EomtForUniversalSegmentation
 from eomt.outputs import EomtForUniversalSegmentationOutput
+from eomt.resizing import resized_size
 from workbench.errors import ModelError
 from workbench.prediction.classes import ClassMap
 from workbench.prediction.encode import Failed, Prediction
@@ -67,10 +68,18 @@ class Predictor:
     def prepare(self, path: Path) -> Prepared:
         """Read and preprocess an image; safe to call from several threads. Raises ImageInputError."""
         image = rgb_tensor(path, where=str(path))  # (3, h, w)
+        self._check_not_too_thin((int(image.shape[1]), int(image.shape[2])), path)
         batch = self.processor.preprocess([image], return_tensors="pt")
         self._check_fits(batch.pixel_values, path)
         spans = tuple((int(start), int(end)) for _, start, end in batch.patch_offsets)
         return Prepared(batch.pixel_values, spans, (int(image.shape[1]), int(image.shape[2])))
+
+    def _check_not_too_thin(self, size_hw: tuple[int, int], path: Path) -> None:
+        if self.processor.do_resize and min(resized_size(size_hw, self.processor.size)) == 0:
+            raise ImageInputError(
+                f"{path}: {size_hw[1]} x {size_hw[0]} pixels: its shorter side would be 0 pixels at the model's size. "
+                "Crop it to another shape."
+            )
 
     def _check_fits(self, pixel_values: Tensor, path: Path) -> None:
         """Refuse what fits no batch: the processor's settings make another size of this image."""
