@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from workbench.definitions import Archive, DatasetDefinition
 from workbench.digests import text_digest
+from workbench.fetching import DownloadError, fetch
 from workbench.formats.tasks import is_present
 from workbench.locks import exclusive
-from workbench.fetching import DownloadError, fetch
 from workbench.unpacking import unpack
 
 DOWNLOADS = ".downloads"

@@ -1,7 +1,10 @@
 """The small parts of prediction: defaults, checkpoints, folders, devices, encoding, progress."""
 
+import errno
 import hashlib
+import os
 import signal
+import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +15,11 @@ import pytest
 import torch
 
 from eomt import EomtConfig, EomtForUniversalSegmentation, EomtImageProcessor
+from eomt.errors import ImageInputError
 from tests.reference.memory_dataset import MemoryDataset
 from workbench import catalog, rle, runs
 from workbench.class_tables import read_class_table
-from workbench.errors import ModelError, OptionError
+from workbench.errors import DatasetError, ModelError, OptionError
 from workbench.formats.base import Category, ImageRecord, Task
 from workbench.prediction import defaults, progress
 from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, Checkpoint, open_checkpoint, place_of
@@ -23,6 +27,8 @@ from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
 from workbench.prediction.encode import Failed, PredictedImage, PredictedMap, PredictedMasks, ShardBuilder
 from workbench.prediction.interrupt import stop_on_signals
+from workbench.prediction.model import Prepared
+from workbench.prediction.reading import reader
 from workbench.prediction.run_folder import choose_folder, run_name
 from workbench.prediction.session import missing_batches
 
@@ -305,3 +311,40 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+# Images that cannot be read
+
+
+RECORD = ImageRecord("1", "1.jpg", Path("images/1.jpg"), 0)
+
+
+def read_with(error: Exception, folder: Path) -> Failed | Prepared:
+    """What the reader makes of an error of Pillow's, as eomt passes it on."""
+
+    def prepare(path: Path) -> Prepared:
+        try:
+            raise error
+        except OSError as cause:
+            raise ImageInputError(f"{path}: cannot be read as an image ({cause}).") from cause
+
+    return reader(prepare, folder)(RECORD)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE])
+def test_what_may_be_over_at_the_next_attempt_stops_the_run_and_is_no_failed_image(tmp_path: Path, number: int) -> None:
+    with pytest.raises(DatasetError, match=r"1\.jpg: cannot be read now .*run the same command again"):
+        read_with(OSError(number, os.strerror(number)), tmp_path)
+
+
+def test_too_little_memory_is_no_failed_image(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"memory ran out.*--workers"):
+        read_with(MemoryError(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError(errno.ENOENT, "gone"), OSError("image file is truncated"), struct.error("short")],
+)
+def test_a_missing_or_broken_file_is_a_failed_image(tmp_path: Path, error: Exception) -> None:
+    assert isinstance(read_with(error, tmp_path), Failed)

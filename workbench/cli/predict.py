@@ -86,9 +86,9 @@ def predict(dataset: str, as_json: bool, **options: Any) -> None:
     The folder gets the predicted segments (predictions/*.parquet), an image table (images/*.parquet) and run.json,
     which says how they were made. stdout's last line is the folder. The same command again goes on where it stopped.
 
-    An image that cannot be read, or whose size is not the declared one, is recorded as failed; the others go on. Exit
-    code 0 is good, 1 a failure, names that are not found among them, or some failed images, 2 wrong options, 130 a stop
-    by Ctrl-C.
+    An image that is missing or broken, or whose size is not the declared one, is recorded as failed; the others go on.
+    What may be over at the next attempt, such as an input/output error, stops the run instead. Exit code 0 is good, 1 a
+    failure, names that are not found among them, or some failed images, 2 wrong options, 130 a stop by Ctrl-C.
 
     \b
     workbench predict --dataset scenes_val
