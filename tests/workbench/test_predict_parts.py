@@ -6,8 +6,12 @@ import os
 import signal
 import struct
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -21,7 +25,7 @@ from workbench import catalog, rle, runs
 from workbench.class_tables import read_class_table
 from workbench.errors import DatasetError, ModelError, OptionError
 from workbench.formats.base import Category, ImageRecord, Task
-from workbench.prediction import defaults, progress
+from workbench.prediction import defaults, pipeline, progress
 from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, Checkpoint, open_checkpoint, place_of
 from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
@@ -348,3 +352,34 @@ def test_too_little_memory_is_no_failed_image(tmp_path: Path) -> None:
 )
 def test_a_missing_or_broken_file_is_a_failed_image(tmp_path: Path, error: Exception) -> None:
     assert isinstance(read_with(error, tmp_path), Failed)
+
+
+# The pipeline
+
+
+class Interrupting(deque[Any]):
+    """Raises Ctrl-C where a batch that is being written is to be noted."""
+
+    def append(self, item: Any) -> None:
+        if isinstance(item, Future):
+            raise KeyboardInterrupt
+        super().append(item)
+
+
+def test_a_ctrl_c_behind_a_batchs_submission_commits_after_that_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class SlowWriter:
+        def add(self, batch: Sequence[PredictedImage]) -> None:
+            time.sleep(0.2)
+            done.append("added")
+
+        def commit(self) -> None:
+            done.append("committed")
+
+    monkeypatch.setattr(pipeline, "deque", Interrupting)
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
+        pipeline.run_batches(
+            [[RECORD]], lambda record: Failed("gone"), cast(Any, None), cast(Any, SlowWriter()), stop, workers=1
+        )
+    assert done == ["added", "committed"]

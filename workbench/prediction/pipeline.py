@@ -87,7 +87,8 @@ def run_batches(
             readers.shutdown(wait=False, cancel_futures=True)
             for future in writing:
                 future.result()
-            writer.commit()
+            # In that thread too: a second Ctrl-C may have come before the last `add` was noted in `writing`.
+            write_thread.submit(writer.commit).result()
 
 
 def _read_ahead(
