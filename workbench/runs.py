@@ -245,6 +245,13 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
+def discard(path: Path) -> None:
+    """Take away a folder of which nothing but the lock is left; the caller holds it."""
+    if is_free(path):
+        (path / _LOCK).unlink(missing_ok=True)
+        path.rmdir()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that `path` is at every moment the old file or the new one, whole."""
     partial = _partial(path)

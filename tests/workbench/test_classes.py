@@ -62,6 +62,7 @@ def test_a_mismatch_names_both_sides_and_the_remedy() -> None:
         match_classes({0: "person", 1: "tractor"}, [PERSON, SKY], "panoptic")
     message = str(error.value)
     assert "classes without a category (1 of 2): tractor" in message
+    assert "none" not in message
     assert "categories without a class (1 of 2): sky-other-merged" in message
     assert "the 1 that match: --classes common" in message
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from tests.reference.few_scenes import coco_scenes
 from workbench.cli import main
 from workbench.cli.tables import table
 
@@ -79,3 +80,18 @@ def test_help_says_what_an_exit_code_means(arguments: tuple[str, ...]) -> None:
     told = " ".join(run(*arguments, "--help").stdout.split())
     assert "1 a failure, names that are not found among them" in told
     assert "2 wrong options" in told
+
+
+@pytest.mark.parametrize("group", ["models", "sample", "datasets"])
+def test_lists_of_commands_cut_no_sentence_short(group: str) -> None:
+    assert "..." not in run(group, "--help").stdout.split("Commands:")[1]
+
+
+def test_replacing_a_definition_without_a_terminal_names_the_option(in_empty_folder: Path) -> None:
+    definition = coco_scenes(in_empty_folder / "data", 1)
+    arguments = ["datasets", "add", "mine", "--format", "images", "--root", str(definition.parent), "--images", "."]
+    assert run(*arguments).exit_code == 0
+    again = run(*arguments)
+    assert again.exit_code == 1
+    assert again.stderr.endswith("Error: nothing was written. To replace it without being asked, add --yes.\n")
+    assert run(*arguments, "--yes").exit_code == 0

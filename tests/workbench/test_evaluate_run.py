@@ -290,7 +290,7 @@ def test_a_run_without_ground_truth_of_its_task_is_refused(tmp_path):
     dataset = SceneDataset(scenes(), tasks=("semantic",), semantic=scenes())
     run = make_run(tmp_path / "run", dataset, scenes(), task="instance")
     with pytest.raises(
-        EvaluationError, match="a instance run needs instance ground truth, but dataset tiny has semantic"
+        EvaluationError, match="a run of the task instance needs instance ground truth, but dataset tiny has semantic"
     ):
         evaluate(run, dataset)
 

@@ -150,9 +150,7 @@ def add(name: str, yes: bool, as_json: bool, instance_map: str | None, **keys: A
     from workbench.adding import taken
 
     if not yes and (there := taken(name)):
-        click.confirm(
-            f"A dataset {name!r} is there already: {there}. Put the new one in its place?", abort=True, err=True
-        )
+        _confirm(f"A dataset {name!r} is there already: {there}. Put the new one in its place?")
     keys["instance_id_to_semantic_id"] = instance_map
     keys["void"] = list(keys["void"])
     added = add_dataset(name, keys, replace=True)
@@ -212,6 +210,14 @@ def download(name: str, keep_archives: bool, as_json: bool) -> None:
             f"{'there before' if archive.already_there else 'unpacked'}: {archive.files:,} files of {archive.url}"
         )
     click.echo(str(definition.root))
+
+
+def _confirm(question: str) -> None:
+    """Ends the command unless the user says yes; without a terminal nobody can."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as no:
+        raise click.ClickException("nothing was written. To replace it without being asked, add --yes.") from no
 
 
 def _some_names(categories: Sequence[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ def models() -> None:
     """
 
 
-@models.command("list")
+@models.command("list", short_help="List checkpoints, and which are here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def list_command(as_json: bool) -> None:
     """List the bundled and the published checkpoints, and which are on this machine.
@@ -40,7 +40,7 @@ def list_command(as_json: bool) -> None:
     _print_columns([tuple(column.removesuffix("_size").upper() for column in columns), *rows])
 
 
-@models.command()
+@models.command(short_help="Show what a checkpoint holds.")
 @click.argument("model")
 @click.option("--download", is_flag=True, help="Fetch what the hub's local cache lacks: it can be gigabytes.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object, configuration and all classes in it.")

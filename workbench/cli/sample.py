@@ -11,7 +11,7 @@ def sample() -> None:
     """Generate small photo-like panoptic scenes with exact ground truth."""
 
 
-@sample.command()
+@sample.command(short_help="Write scenes and definitions of them.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write: new, or empty."
 )

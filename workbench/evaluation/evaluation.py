@@ -133,9 +133,9 @@ def ground_truths(run: Run, dataset: Dataset) -> tuple[Task, ...]:
     wanted = [task for task in _GROUND_TRUTH_FOR[run.task] if task in dataset.tasks]
     if not wanted:
         raise EvaluationError(
-            f"{run.path}: a {run.task} run needs {' or '.join(_GROUND_TRUTH_FOR[run.task])} ground truth, but dataset "
-            f"{dataset.definition.name} has {' and '.join(dataset.tasks) or 'none'}. Name its annotations in "
-            f"{dataset.definition.source}, or another dataset with --dataset."
+            f"{run.path}: a run of the task {run.task} needs {' or '.join(_GROUND_TRUTH_FOR[run.task])} ground truth, "
+            f"but dataset {dataset.definition.name} has {' and '.join(dataset.tasks) or 'none'}. Name its annotations "
+            f"in {dataset.definition.source}, or another dataset with --dataset."
         )
     if "panoptic" in wanted and "semantic" not in annotation_kinds(dataset.definition):
         wanted = [task for task in wanted if task != "semantic"]  # falls out of the panoptic pass

@@ -46,7 +46,7 @@ def main_headline(task: str, available: Iterable[str]) -> str:
     for name in (*preferred, "AP", "bbox_AP", "miou"):
         if name in known:
             return name
-    raise OptionError(f"a {task} run has no headline number here. {did_you_mean(preferred[0], known)}")
+    raise OptionError(f"a run of the task {task} has no headline number here. {did_you_mean(preferred[0], known)}")
 
 
 def resolve(name: str, available: Iterable[str]) -> str:

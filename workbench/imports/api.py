@@ -125,6 +125,7 @@ def _remove(run: Run) -> None:
     for folder in (run.store.segments_folder, run.store.images_folder):
         shutil.rmtree(folder, ignore_errors=True)
     (run.path / runs.MANIFEST).unlink()
+    runs.discard(run.path)
 
 
 def _image_rows(records: Sequence[ImageRecord], sizes: Mapping[str, tuple[int, int]]) -> pa.Table:

@@ -141,13 +141,13 @@ def _mismatch(
     remedy = "Name them alike (id2label in the checkpoint's config.json, the names in the dataset's files)"
     if matched:
         remedy += f", or go on with the {matched} that match: --classes common"
-    return (
-        "the checkpoint's classes are not the dataset's categories.\n"
-        f"  classes without a category ({len(lonely_classes)} of {len(names)}): {_listed(lonely_classes)}\n"
-        f"  categories without a class ({len(lonely_categories)} of {wanted}): {_listed(lonely_categories)}\n"
-        f"{remedy}."
+    lonely = (
+        ("classes without a category", lonely_classes, len(names)),
+        ("categories without a class", lonely_categories, wanted),
     )
+    lines = [f"  {what} ({len(those)} of {total}): {_listed(those)}\n" for what, those, total in lonely if those]
+    return f"the checkpoint's classes are not the dataset's categories.\n{''.join(lines)}{remedy}."
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "") or "none"
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
