@@ -1,4 +1,7 @@
-"""Content hashes of many files, remembered: a file is read again only when its size or modification time changes."""
+"""Content hashes of many files, remembered: a file is read again only when its size, times or place on disk change.
+
+The times are those of the content and of the file's own record: `cp -p` and `rsync -t` set the first back.
+"""
 
 import hashlib
 import sqlite3
@@ -26,11 +29,11 @@ def content_digests(paths: Sequence[Path]) -> list[str]:
         key = str(path)
         if state is None:
             digests.append("missing")
-        elif remembered.get(key, ("", 0, 0))[1:] == state:
+        elif key in remembered and remembered[key][1] == state:
             digests.append(remembered[key][0])
         else:
             digests.append(_sha256(path))
-            fresh.append((key, digests[-1], *state))
+            fresh.append((key, digests[-1], state))
     _remember(fresh)
     return digests
 
@@ -44,12 +47,13 @@ def text_digest(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _state(path: Path) -> str | None:
+    """Changes whenever the file may have; None where there is none."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _sha256(path: Path) -> str:
@@ -64,20 +68,16 @@ def _open() -> sqlite3.Connection:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "digests.sqlite", timeout=_BUSY_SECONDS)
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, sha256 TEXT, size INTEGER, mtime_ns INTEGER)"
-    )
+    connection.execute("CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, sha256 TEXT, state TEXT)")
     return connection
 
 
-def _recall(paths: Sequence[Path]) -> dict[str, tuple[str, int, int]]:
+def _recall(paths: Sequence[Path]) -> dict[str, tuple[str, str]]:
     try:
         with closing(_open()) as connection:
             found = {}
             for path in paths:
-                row = connection.execute(
-                    "SELECT sha256, size, mtime_ns FROM digests WHERE path = ?", (str(path),)
-                ).fetchone()
+                row = connection.execute("SELECT sha256, state FROM files WHERE path = ?", (str(path),)).fetchone()
                 if row is not None:
                     found[str(path)] = row
             return found
@@ -85,11 +85,11 @@ def _recall(paths: Sequence[Path]) -> dict[str, tuple[str, int, int]]:
         return {}  # slower, never wrong
 
 
-def _remember(rows: Sequence[tuple[str, str, int, int]]) -> None:
+def _remember(rows: Sequence[tuple[str, str, str]]) -> None:
     if not rows:
         return
     try:
         with closing(_open()) as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
     except (OSError, sqlite3.Error):
         return

@@ -173,6 +173,18 @@ def test_digests_are_read_once_and_again_after_a_change(tmp_path, monkeypatch):
     assert digests.content_digests([file])[0] != first[0]
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["written over", "replaced"])
+def test_a_file_whose_modification_time_was_set_back_is_read_again(tmp_path, replaced):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    before, status = digests.content_digests([file]), file.stat()
+    new = tmp_path / "new" if replaced else file
+    new.write_bytes(b"two")
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(file)
+    assert digests.content_digests([file]) != before
+
+
 def test_digests_need_no_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"one")
     expected = digests.content_digests([tmp_path / "file"])
