@@ -75,7 +75,12 @@ def _open(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageInputError(
+            f"{path}: too many pixels to be opened unasked ({error}). Scale it down or, if you trust it, allow more: "
+            "WORKBENCH_MAX_PIXELS=400000000 for a workbench command, PIL.Image.MAX_IMAGE_PIXELS in Python."
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ImageInputError(f"{path}: cannot be read as an image ({error}).") from error
 
 

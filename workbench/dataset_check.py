@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from PIL import Image
+
 from eomt.image_modes import mode_problem
 from workbench.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
@@ -154,6 +156,8 @@ def _check_image(image: ImageRecord) -> tuple[Size | None, list[Problem]]:
         size_hw, rotated, mode = decode_fully(image.path)
     except FileNotFoundError:
         return None, [Problem("image_missing", where, f"{image.path} does not exist")]
+    except Image.DecompressionBombError as error:
+        return None, [Problem("image_too_large", where, f"{image.path} ({error})")]
     except UNDECODABLE as error:
         return None, [Problem("image_undecodable", where, f"{image.path} ({error})")]
     problems = [Problem("image_rotated", where, "its EXIF orientation is not upright")] if rotated else []

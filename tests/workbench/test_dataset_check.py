@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eomt.errors import ImageInputError
+from eomt.image_inputs import rgb_tensor
 from tests.conftest import REPOSITORY
 from tests.reference.ground_truth_rows import opened
 from tests.reference.small_datasets import (
@@ -100,6 +102,22 @@ def test_images_that_predict_refuses_are_found(tmp_path):
     (finding,) = checked(write_toml(tmp_path, format="images", images="images")).findings
     assert (finding.code, finding.severity) == ("image_mode", "error")
     assert "deep.png has mode 'I;16', more than 8 bits" in finding.examples[0]
+
+
+def test_an_image_beyond_the_pixel_limit_is_found_unless_the_limit_is_raised(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    write_image(tmp_path / "images/large.png", (20, 20))
+    path = write_toml(tmp_path, format="images", images="images")
+    (finding,) = checked(path).findings
+    assert (finding.code, finding.severity) == ("image_too_large", "error")
+    assert "WORKBENCH_MAX_PIXELS" in finding.advice
+    with pytest.raises(ImageInputError, match=r"too many pixels.*WORKBENCH_MAX_PIXELS"):
+        rgb_tensor(tmp_path / "images/large.png")
+    monkeypatch.setenv("WORKBENCH_MAX_PIXELS", "800")
+    assert codes(path) == {}
+    monkeypatch.setenv("WORKBENCH_MAX_PIXELS", "many")
+    with pytest.raises(DatasetError, match="WORKBENCH_MAX_PIXELS is 'many'"):
+        checked(path)
 
 
 def test_truncated_jpeg_is_found(tmp_path):

@@ -11,8 +11,11 @@ def open_dataset(definition: DatasetDefinition) -> Dataset:
 
     Raises DatasetError, now or on first use, for files that are missing or break their format.
     """
+    from workbench.pixel_limit import apply_pixel_limit  # these imports wait: Pillow and others cost start-up time
+
+    apply_pixel_limit()
     if definition.format == "coco":
-        from workbench.formats.coco import CocoDataset  # these imports wait: pycocotools and pyarrow cost start-up time
+        from workbench.formats.coco import CocoDataset
 
         return CocoDataset(definition)
     if definition.format == "ade20k":

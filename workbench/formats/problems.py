@@ -53,6 +53,9 @@ KINDS: dict[str, ProblemKind] = {
         "Put the file there, or take the image out of the annotations; `predict` marks it as failed."
     ),
     "image_undecodable": _error("Fetch the file again; `predict` marks the image as failed."),
+    "image_too_large": _error(
+        "Scale it down or, if you trust it, allow more pixels: `WORKBENCH_MAX_PIXELS=400000000`, for every command."
+    ),
     "image_mode": _error("Scale its channels to 8 bits and write it again; `predict` marks the image as failed."),
     "image_size": _error("Image and annotations must have one size: fetch the image again, or correct the JSON."),
     "image_rotated": _warning(
