@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub lint docs parity clean
+.PHONY: help install demo test test-slow verify-hub lint docs parity memory clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,6 +48,9 @@ docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md 
 
 parity: install  ## Compare our numbers with those of the official tools, on the bundled data
 	$(BIN)/workbench parity
+
+memory: install  ## Check that evaluating takes no more memory for ten times the images; some minutes
+	$(BIN)/python -m tests.memory.evaluate_memory
 
 clean:  ## Remove what the targets above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs
