@@ -20,7 +20,8 @@ SIZES = [
     {"shortest_edge": 48, "longest_edge": None},
     {"shortest_edge": 48, "longest_edge": 80},
 ]
-SHAPES = [(37, 53), (53, 37), (48, 48), (64, 64), (64, 90), (200, 61), (61, 200), (301, 299), (2, 90), (17, 130)]
+# (2, 90) is not among them: transformers leaves it longer than 80, see test_resizing.
+SHAPES = [(37, 53), (53, 37), (48, 48), (64, 64), (64, 90), (200, 61), (61, 200), (301, 299), (2, 110), (17, 130)]
 
 
 def photo(height, width, seed=0, channels=3):
