@@ -22,10 +22,11 @@ from tests.reference.sessions import start, wait_for
 from tests.reference.tiny_training import tiny_config
 from workbench.errors import OptionError, RunError
 from workbench.prediction.interrupt import Interrupted
+from workbench.progress import clock
 from workbench.training import folder
 from workbench.training import history as history_module
 from workbench.training.api import Training
-from workbench.training.progress import BarProgress, LineProgress, TrainingProgress, clock, losses
+from workbench.training.progress import BarProgress, LineProgress, TrainingProgress, losses
 
 SHORT: Mapping[str, Any] = {"steps": 6, "batch_size": 2, "log_every": 1, "progress": False}
 
