@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from workbench.cache import cache_folder
 from workbench.errors import DatasetError
+from workbench.files.cache import cache_folder
+from workbench.files.locks import exclusive
 from workbench.formats.base import Dataset, Task
-from workbench.locks import exclusive
 from workbench.segments import SCHEMA_VERSION
 from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
 

@@ -16,9 +16,9 @@ from eomt.errors import EomtError
 from eomt.image_inputs import rgb_tensor
 from eomt.outputs import EomtForUniversalSegmentationOutput
 from workbench import catalog
-from workbench.cache import cache_folder
+from workbench.curation.fetching import fetch
 from workbench.errors import DatasetError, WorkbenchError
-from workbench.fetching import fetch
+from workbench.files.cache import cache_folder
 from workbench.formats import open_dataset
 from workbench.models.published import PublishedModel
 

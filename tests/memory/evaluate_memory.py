@@ -23,7 +23,7 @@ import pyarrow as pa
 from tests.reference.scene_dataset import images_of, with_columns
 from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, table_of
 from workbench import runs
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.evaluation.evaluation import evaluate
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.formats.derive import things_of

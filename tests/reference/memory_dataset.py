@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 
 

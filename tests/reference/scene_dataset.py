@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tests.reference.scenes import CATEGORIES, PanopticImage, table_of
 from workbench import runs
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.formats.derive import merged_by_category, things_of
 from workbench.runs import Run

@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.reference.small_datasets import write_instances, write_semantic
 from workbench import catalog
-from workbench.adding import add, to_toml
-from workbench.class_tables import derived_color, read_class_table
+from workbench.catalog.class_tables import derived_color, read_class_table
+from workbench.curation.adding import add, to_toml
 from workbench.errors import DatasetError
 from workbench.formats.tasks import annotation_kinds, is_present, offered_tasks
 

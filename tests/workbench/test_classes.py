@@ -3,7 +3,7 @@
 import pytest
 
 from tests.conftest import REPOSITORY
-from workbench.class_tables import read_class_table
+from workbench.catalog.class_tables import read_class_table
 from workbench.errors import ModelError
 from workbench.formats.base import Category
 from workbench.prediction.classes import ALIASES, match_classes

@@ -27,7 +27,7 @@ from tests.reference.small_datasets import (
     write_toml,
 )
 from workbench import catalog
-from workbench.dataset_check import Report, check
+from workbench.curation.check import Report, check
 from workbench.errors import DatasetError
 from workbench.formats.problems import KINDS
 

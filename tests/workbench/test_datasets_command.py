@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from tests.reference.archives import zipped
 from tests.reference.file_server import serving
 from tests.reference.small_datasets import write_instances, write_json, write_semantic
+from workbench.catalog.definitions import FORMATS as KNOWN_FORMATS
 from workbench.cli import main
 from workbench.cli.datasets import FORMATS
-from workbench.definitions import FORMATS as KNOWN_FORMATS
 
 
 def run(*arguments: str, **options) -> Result:

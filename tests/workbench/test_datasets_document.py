@@ -5,7 +5,7 @@ import re
 
 from tests.conftest import REPOSITORY
 from workbench import catalog
-from workbench.definitions import Archive, DatasetDefinition
+from workbench.catalog.definitions import Archive, DatasetDefinition
 from workbench.formats.problems import KINDS
 
 TEXT = (REPOSITORY / "docs/datasets.md").read_text()

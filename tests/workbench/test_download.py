@@ -14,12 +14,12 @@ import pytest
 from tests.reference.archives import tarred, zipped
 from tests.reference.file_server import FileServer, serving
 from workbench import catalog
-from workbench.definitions import DatasetDefinition
-from workbench.downloading import DOWNLOADS, download
+from workbench.catalog.definitions import DatasetDefinition
+from workbench.curation.downloading import DOWNLOADS, download
+from workbench.curation.fetching import DownloadError, fetch
+from workbench.curation.unpacking import ArchiveError, unpack
 from workbench.errors import DatasetError
-from workbench.fetching import DownloadError, fetch
-from workbench.locks import exclusive
-from workbench.unpacking import ArchiveError, unpack
+from workbench.files.locks import exclusive
 
 CONTENT = bytes(range(256)) * 2000  # half a megabyte
 

@@ -26,11 +26,11 @@ from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.coco_results import write_coco_results
 from workbench.exports.index_png import write_index_png
 from workbench.exports.tables import by_image
+from workbench.formats.label_values import LabelValues
 from workbench.imports.base import PredictionSource
 from workbench.imports.coco_panoptic import CocoPanoptic
 from workbench.imports.coco_results import CocoResults
 from workbench.imports.index_png import IndexPng
-from workbench.label_values import LabelValues
 from workbench.segments import image_table, segment_table
 
 SIZES = {"1": (5, 7), "22": (6, 4), "scene_a": (1, 1)}

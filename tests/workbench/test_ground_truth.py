@@ -17,8 +17,9 @@ from tests.reference.small_datasets import (
     write_semantic,
     write_toml,
 )
-from workbench import digests, ground_truth
+from workbench import ground_truth
 from workbench.errors import DatasetError
+from workbench.files import digests
 from workbench.formats.annotated import AnnotatedDataset
 
 

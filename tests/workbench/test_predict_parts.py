@@ -22,7 +22,7 @@ from eomt import EomtConfig, EomtForUniversalSegmentation, EomtImageProcessor
 from eomt.errors import ImageInputError
 from tests.reference.memory_dataset import MemoryDataset
 from workbench import catalog, rle, runs
-from workbench.class_tables import read_class_table
+from workbench.catalog.class_tables import read_class_table
 from workbench.errors import DatasetError, ModelError, OptionError
 from workbench.formats.base import Category, ImageRecord, Task
 from workbench.prediction import defaults, pipeline, progress
@@ -279,7 +279,7 @@ def test_the_bar_shows_the_same_on_a_terminal(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (75, "1:15"), (3661, "1:01:01")])
 def test_time_left_is_written_as_a_clock(seconds: float, shown: str) -> None:
-    assert progress._clock(seconds) == shown
+    assert progress.clock(seconds) == shown
 
 
 def test_the_first_signal_asks_and_the_second_interrupts() -> None:

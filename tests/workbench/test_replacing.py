@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.replacing import new_file, new_folder, recover, remove_partials
+from workbench.files.replacing import new_file, new_folder, recover, remove_partials
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workbench import runs
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.errors import RunError
 from workbench.formats.base import Category
 from workbench.runs import Run

@@ -29,7 +29,7 @@ def list_command(as_json: bool) -> None:
     workbench datasets list
     workbench datasets list --json
     """
-    from workbench.dataset_summary import list_datasets
+    from workbench.curation.summary import list_datasets
 
     lines = list_datasets()
     if as_json:
@@ -63,7 +63,7 @@ def show(name: str, as_json: bool) -> None:
     workbench datasets show mine.toml --json
     """
     from workbench import catalog
-    from workbench.dataset_summary import describe
+    from workbench.curation.summary import describe
 
     told = describe(catalog.find(name))
     if as_json:
@@ -96,7 +96,7 @@ def check(name: str, as_json: bool) -> None:
     """
     from workbench import catalog
     from workbench.cli.progress import progress
-    from workbench.dataset_check import check as check_dataset
+    from workbench.curation.check import check as check_dataset
 
     definition = catalog.find(name)
     with progress() as show_progress:
@@ -146,8 +146,8 @@ def add(name: str, yes: bool, as_json: bool, instance_map: str | None, **keys: A
         --classes classes.csv --void 0
     workbench datasets add new_photos --format images --root ~/photos --images .
     """
-    from workbench.adding import add as add_dataset
-    from workbench.adding import taken
+    from workbench.curation.adding import add as add_dataset
+    from workbench.curation.adding import taken
 
     if not yes and (there := taken(name)):
         _confirm(f"A dataset {name!r} is there already: {there}. Put the new one in its place?")
@@ -188,7 +188,7 @@ def download(name: str, keep_archives: bool, as_json: bool) -> None:
     """
     from workbench import catalog
     from workbench.cli.progress import progress
-    from workbench.downloading import download as download_dataset
+    from workbench.curation.downloading import download as download_dataset
 
     definition = catalog.find(name)
     with progress() as show_progress:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from workbench import replacing
 from workbench.errors import OptionError, did_you_mean
 from workbench.exports import staging
 from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.coco_results import write_coco_results
 from workbench.exports.index_png import write_index_png
-from workbench.label_values import LabelValues
+from workbench.files import replacing
+from workbench.formats.label_values import LabelValues
 from workbench.runs import Run
 from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
 

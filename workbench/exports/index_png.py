@@ -9,7 +9,7 @@ from PIL import Image
 from workbench.errors import TransferError
 from workbench.exports.tables import Chunks, ImageSegments, OverlapError, by_image, paint
 from workbench.exports.values import PngNames
-from workbench.label_values import LabelValues
+from workbench.formats.label_values import LabelValues
 
 _UNPAINTED = -1
 

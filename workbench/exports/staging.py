@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from workbench.errors import TransferError
-from workbench.replacing import recover
+from workbench.files.replacing import recover
 
 
 def check_file(path: Path, overwrite: bool) -> None:

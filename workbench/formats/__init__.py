@@ -1,6 +1,6 @@
 """One module a format: files on disk <-> segment tables. `open_dataset` is the way in."""
 
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import Dataset
 
 __all__ = ["open_dataset"]
@@ -11,7 +11,9 @@ def open_dataset(definition: DatasetDefinition) -> Dataset:
 
     Raises DatasetError, now or on first use, for files that are missing or break their format.
     """
-    from workbench.pixel_limit import apply_pixel_limit  # these imports wait: Pillow and others cost start-up time
+    from workbench.formats.pixel_limit import (
+        apply_pixel_limit,  # these imports wait: Pillow and others cost start-up time
+    )
 
     apply_pixel_limit()
     if definition.format == "coco":

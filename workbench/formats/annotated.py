@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from workbench.class_tables import ClassTable, read_class_table
-from workbench.definitions import DatasetDefinition
-from workbench.digests import content_digests, text_digest
+from workbench.catalog.class_tables import ClassTable, read_class_table
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.errors import DatasetError
+from workbench.files.digests import content_digests, text_digest
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.formats.coco_instances import InstancesSource
 from workbench.formats.coco_json import CocoFile, read_coco_file

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from workbench.class_tables import derived_color
+from workbench.catalog.class_tables import derived_color
 from workbench.errors import DatasetError
 from workbench.formats.base import Category, ImageRecord
 from workbench.formats.paths import Folder, UnsafeNameError

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.definitions import Unlisted
+from workbench.catalog.definitions import Unlisted
 from workbench.formats.base import Category, ImageRecord
 from workbench.formats.coco_json import CocoFile, declared_area, declared_bbox, identifier, is_source_id, wrong_value
 from workbench.formats.label_map_segments import MapSegment, read_map_segments

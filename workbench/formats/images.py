@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
-from workbench.class_tables import read_class_table
-from workbench.definitions import DatasetDefinition
-from workbench.digests import content_digests, text_digest
+from workbench.catalog.class_tables import read_class_table
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.errors import DatasetError
+from workbench.files.digests import content_digests, text_digest
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.formats.paths import Folder
 from workbench.formats.problems import Problem, refuse

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats.base import Category, ImageRecord
 from workbench.formats.label_map_segments import read_map_segments

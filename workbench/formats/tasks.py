@@ -1,6 +1,6 @@
 """Which tasks a definition's annotations allow, told from its keys and from which files exist, without opening any."""
 
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import TASKS, Task
 
 Kind = Task

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from workbench.digests import content_digests, text_digest
+from workbench.files.digests import content_digests, text_digest
 from workbench.formats.base import Dataset, ImageRecord, Task
 from workbench.formats.coco_json import identifier
 from workbench.formats.pictures import UNDECODABLE, image_size

@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from workbench.errors import TransferError
 from workbench.formats.base import Dataset, ImageRecord, Task
+from workbench.formats.label_values import LabelValues
 from workbench.formats.pictures import PictureError, read_label_png
 from workbench.imports.base import missing_note
 from workbench.imports.painted import PaintedSource, check_size, painted_rows
 from workbench.label_map_rle import encode_label_map
-from workbench.label_values import LabelValues
 
 _NOT_A_LABEL_MAP = (
     "A label map has one channel whose values are the classes' labels. Convert the colours to label values; a panoptic "

@@ -14,13 +14,13 @@ from eomt.modeling import EomtForUniversalSegmentation
 from eomt.processor_settings import FILE_NAME as PROCESSOR
 from eomt.weight_files import INDEX, SINGLE
 from workbench.errors import ModelError, OptionError, did_you_mean
+from workbench.files.replacing import new_folder, recover
 from workbench.formats.base import Task
 from workbench.models.card import CARD, model_card
 from workbench.models.form import Form, weights_of
 from workbench.models.loading import Source, load, processor_for
 from workbench.prediction.checkpoint import check_input_size, open_checkpoint, place_of, sha256_of, weight_files
 from workbench.prediction.device import DTYPES
-from workbench.replacing import new_folder, recover
 
 _ROUNDING = 1e-5
 """Of the largest logit: equal weights at other addresses may be summed in another order."""

@@ -15,7 +15,7 @@ from eomt.image_processing import EomtImageProcessor
 from eomt.modeling import EomtForUniversalSegmentation
 from eomt.processor_settings import FILE_NAME as PROCESSOR
 from workbench import catalog
-from workbench.class_tables import read_class_table
+from workbench.catalog.class_tables import read_class_table
 from workbench.errors import ModelError, OptionError, did_you_mean
 from workbench.formats.base import TASKS, Task
 from workbench.models.form import Weights

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workbench import catalog
-from workbench.class_tables import derived_color, read_class_table
+from workbench.catalog.class_tables import derived_color, read_class_table
 from workbench.errors import ModelError, OptionError
 from workbench.formats.base import Category, Dataset, Task
 from workbench.prediction.checkpoint import Checkpoint

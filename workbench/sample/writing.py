@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workbench.errors import OptionError
-from workbench.replacing import new_folder, recover
+from workbench.files.replacing import new_folder, recover
 from workbench.sample.classes import BY_ID, CLASSES, THINGS, SceneClass
 from workbench.sample.scenes import Scene, SceneSegment, generate
 

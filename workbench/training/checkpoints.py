@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from workbench import replacing
 from workbench.errors import RunError
+from workbench.files import replacing
 from workbench.store import sync_folder
 
 LAST, BEST, STATE = "last", "best", "state.pt"

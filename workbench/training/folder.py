@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.locks import exclusive
+from workbench.files.locks import exclusive
 from workbench.runs import COMPLETE, INCOMPLETE, write_json
 from workbench.training.plan import TrainingPlan, provenance
 

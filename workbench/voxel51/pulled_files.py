@@ -9,18 +9,19 @@ from typing import Any
 import pyarrow as pa
 import pycocotools.mask as coco_mask
 
-from workbench import replacing, rle, runs
-from workbench.adding import to_toml
-from workbench.definitions import DatasetDefinition
+from workbench import rle, runs
+from workbench.catalog.definitions import DatasetDefinition
+from workbench.curation.adding import to_toml
 from workbench.errors import TransferError
 from workbench.exports import staging
 from workbench.exports.coco_instances import write_coco_instances
 from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.index_png import write_index_png
 from workbench.exports.tables import Chunks
+from workbench.files import replacing
 from workbench.formats.base import Category, Task
+from workbench.formats.label_values import LabelValues
 from workbench.formats.paths import Folder
-from workbench.label_values import LabelValues
 from workbench.segments import SEGMENT_SCHEMA, segment_table, write_parquet
 from workbench.voxel51.edits import DELETED, Label
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from workbench.definitions import Archive, DatasetDefinition
-from workbench.digests import text_digest
-from workbench.fetching import DownloadError, fetch
+from workbench.catalog.definitions import Archive, DatasetDefinition
+from workbench.curation.fetching import DownloadError, fetch
+from workbench.curation.unpacking import unpack
+from workbench.files.digests import text_digest
+from workbench.files.locks import exclusive
 from workbench.formats.tasks import is_present
-from workbench.locks import exclusive
-from workbench.unpacking import unpack
 
 DOWNLOADS = ".downloads"
 """Below the root: files on their way, and notes on what was unpacked with which checksum."""

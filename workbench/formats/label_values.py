@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from workbench.class_tables import read_class_table
-from workbench.definitions import DatasetDefinition
+from workbench.catalog.class_tables import read_class_table
+from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import Category
 
 

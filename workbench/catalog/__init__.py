@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from workbench.definitions import FORMATS, Archive, DatasetDefinition, parse, read
+from workbench.catalog.definitions import FORMATS, Archive, DatasetDefinition, parse, read
 from workbench.errors import DatasetError, did_you_mean
 
 __all__ = [
@@ -21,8 +21,8 @@ __all__ = [
 
 def built_in_folder() -> Path:
     """Where the definitions that ship with the package lie: inside the wheel, or `datasets/` of a source checkout."""
-    packaged = Path(__file__).parent / "datasets"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "datasets"
+    packaged = Path(__file__).parents[1] / "datasets"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "datasets"
 
 
 def search_path() -> tuple[Path, ...]:

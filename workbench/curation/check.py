@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from eomt.image_modes import mode_problem
-from workbench.definitions import FILE_KEYS, DatasetDefinition
+from workbench.catalog.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.annotated import AnnotatedDataset, thread_pool

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.class_tables import read_class_table
-from workbench.definitions import FILE_KEYS, DatasetDefinition
+from workbench.catalog.class_tables import read_class_table
+from workbench.catalog.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.tasks import is_present, offered_tasks

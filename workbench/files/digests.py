@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from workbench.cache import cache_folder
 from workbench.errors import DatasetError
+from workbench.files.cache import cache_folder
 
 _BUSY_SECONDS = 10.0
 

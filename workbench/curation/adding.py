@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import catalog
-from workbench.definitions import DatasetDefinition, parse
+from workbench.catalog.definitions import DatasetDefinition, parse
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.annotated import AnnotatedDataset
