@@ -2,6 +2,7 @@
 
     runs/<name>/run.json               the manifest
                predictions/, images/   the shards (see store.py)
+               candidates/             of a panoptic run made with --keep-candidates
                metrics.json, per_category.parquet, matches.parquet   from `workbench evaluate`
 
 The manifest's keys, all JSON values:
@@ -291,7 +292,15 @@ def _partial(path: Path) -> Path:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     old, new = _flat(old), _flat(json.loads(json.dumps(new)))  # as the file would hold it: tuples are lists there
     keys = sorted(old.keys() | new.keys())
-    return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
+    return [
+        f"{key} is {_short(old.get(key))} there, {_short(new.get(key))} now"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else repr(value)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -121,6 +121,15 @@ def test_a_run_with_a_limit_is_scored_on_its_own_images(tmp_path):
     assert evaluation.notes == ("scored on 2 of 3 images: the run was made with --limit 2",)
 
 
+def test_a_run_of_chosen_images_is_scored_on_them(tmp_path):
+    dataset = SceneDataset(scenes())
+    ids = [record.image_id for record in dataset.images()]
+    run = make_run(tmp_path / "run", dataset, scenes()[:1], identity={"limit": None, "images": ids[:1]})
+    evaluation = evaluate(run, dataset)
+    assert evaluation.metrics["panoptic"]["all"]["pq"] == 1.0
+    assert evaluation.notes == ("scored on 1 of 3 images: the run was made with chosen images",)
+
+
 def test_a_run_that_has_not_reached_its_limit_lacks_the_others(tmp_path):
     dataset = SceneDataset(scenes())
     run = make_run(tmp_path / "run", dataset, scenes()[:1], identity={"limit": 2})

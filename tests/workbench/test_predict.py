@@ -191,6 +191,19 @@ def test_rows_do_not_depend_on_the_limit(dataset: Path, panoptic_run: Run, tmp_p
     assert limited.equals(panoptic_run.segments().slice(0, limited.num_rows))
 
 
+def test_chosen_images_give_the_rows_that_they_have_in_the_whole_run(
+    dataset: Path, panoptic_run: Run, tmp_path: Path
+) -> None:
+    chosen = predict(dataset, tmp_path / "run", images=["5", "000002.jpg"])
+    assert chosen.images()["image_id"].to_pylist() == chosen.manifest["identity"]["images"] == ["2", "5"]
+    whole = panoptic_run.segments().to_pandas().query("image_id in ['2', '5']").reset_index(drop=True)
+    found = chosen.segments().to_pandas()
+    assert found["counts"].equals(whole["counts"])
+    assert predict(dataset, tmp_path / "run", images=["000005.jpg", "2"]).complete  # the same run
+    with pytest.raises(RunError, match=r"made differently.*images is"):
+        predict(dataset, tmp_path / "run", images=["5"])
+
+
 def test_images_that_cannot_be_predicted_say_why_and_the_rest_goes_on(tmp_path: Path) -> None:
     dataset = coco_scenes(tmp_path / "data", 6, declared_hw={5: (100, 100)})
     images = tmp_path / "data" / "images"
@@ -370,6 +383,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_a_folder_is_made(
         ({"threshold": math.nan}, "from 0 to 1"),
         ({"task": "instance", "top_k": 0}, "--top-k is 0"),
         ({"limit": 0}, "--limit is 0"),
+        ({"images": ["1", "strange"]}, "no image 'strange'"),
+        ({"images": []}, "no image is chosen"),
         ({"workers": 0}, "--workers is 0"),
         ({"batch_size": 0}, "batch size 0"),
         ({"batch_size": "many"}, "batch size 'many'"),

@@ -1,7 +1,7 @@
 """`workbench predict`: options in, one call of `workbench.predict`, the run folder out."""
 
 import json
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -40,6 +40,12 @@ class BatchSize(click.ParamType[int | str]):
     help="Run folder. Default: runs/<dataset>-<task>-<model>, numbered where another run is there.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
+@click.option(
+    "--images",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="Only the images that FILE lists, an id or a file name a line; - is stdin.",
+)
 @click.option(
     "--batch-size",
     type=BatchSize(),
@@ -80,7 +86,7 @@ class BatchSize(click.ParamType[int | str]):
 @click.option("--workers", type=click.IntRange(1), help="Threads that read images. Default: one a core, at most 8.")
 @click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")
-def predict(dataset: str, as_json: bool, **options: Any) -> None:
+def predict(dataset: str, as_json: bool, images: TextIO | None, **options: Any) -> None:
     """Run a model over a dataset, into a run folder.
 
     The folder gets the predicted segments (predictions/*.parquet), an image table (images/*.parquet) and run.json,
@@ -99,7 +105,8 @@ def predict(dataset: str, as_json: bool, **options: Any) -> None:
     from workbench.prediction.api import predict as predict_dataset
     from workbench.prediction.summary import summary
 
-    result = summary(predict_dataset(dataset, **options))
+    chosen = None if images is None else [line.strip() for line in images if line.strip()]
+    result = summary(predict_dataset(dataset, images=chosen, **options))
     tell(result)
     click.echo(json.dumps(result) if as_json else result["path"])
     if result["failed"]:

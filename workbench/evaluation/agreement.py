@@ -30,7 +30,7 @@ class ScoredImages:
 
 
 def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset_ids: Sequence[str]) -> ScoredImages:
-    """Every image of the ground truth, or for a run made with a limit of N those among the dataset's first N images.
+    """Every image of the ground truth, or those that the run was asked for: chosen ones, or the first N by its limit.
 
     Raises EvaluationError for images that the dataset does not have, and where nothing is left to score.
     """
@@ -43,8 +43,9 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
             "Name the dataset that the run was made with: --dataset."
         )
     ids = gt_images["image_id"].to_pylist()
-    limit = run.manifest.get("identity", {}).get("limit")
-    asked_for = set(dataset_ids[:limit])
+    identity = run.manifest.get("identity", {})
+    limit, chosen = identity.get("limit"), identity.get("images")
+    asked_for = set(dataset_ids[:limit] if chosen is None else chosen)
     scored = [image_id for image_id in ids if image_id in asked_for]
     if not scored:
         raise EvaluationError(
@@ -55,7 +56,9 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
     with_ground_truth = set(ids)
     unlabelled = [image_id for image_id in in_run if image_id not in with_ground_truth]
     notes = []
-    if limit is not None:
+    if chosen is not None:
+        notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with chosen images")
+    elif limit is not None:
         notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with --limit {limit}")
     if missing:
         finish = "" if run.complete else " (the run is incomplete: the command that made it goes on with it)"

@@ -1,11 +1,13 @@
 """`workbench.predict`: run a model over a dataset, into a run folder, and go on where an earlier session stopped."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from workbench import runs
 from workbench.errors import OptionError
 from workbench.prediction.device import choose_batch_size
+from workbench.prediction.options import CANDIDATE_FLOOR
 from workbench.prediction.plan import make_plan
 from workbench.prediction.progress import Progress, on_stderr
 from workbench.prediction.run_folder import choose_folder
@@ -21,15 +23,19 @@ def predict(
     model: str | os.PathLike[str] | None = None,
     task: str | None = None,
     out: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] = runs.DEFAULT_ROOT,
     batch_size: int | str = "auto",
     device: str = "auto",
     dtype: str = "auto",
     limit: int | None = None,
+    images: Collection[str] | None = None,
     threshold: float | None = None,
     mask_threshold: float | None = None,
     overlap_threshold: float | None = None,
     top_k: int | None = None,
     classes: str = "exact",
+    keep_candidates: bool = False,
+    candidate_floor: float | None = None,
     workers: int | None = None,
     resume: bool = True,
     progress: Progress | bool = True,
@@ -41,17 +47,22 @@ def predict(
         model: a hub id, a checkpoint's folder, or a bundled checkpoint's name; by default the one published for the
             dataset's classes.
         task: "panoptic", "instance" or "semantic"; by default the one that the checkpoint was trained for.
-        out: the run folder. By default the first of runs/<dataset>-<task>-<model>[-2, -3, ...] that is free or holds
+        out: the run folder. By default the first of <root>/<dataset>-<task>-<model>[-2, -3, ...] that is free or holds
             this very run, so that the same call resumes, and another one never touches it.
+        root: the folder of run folders, where `out` is not given.
         batch_size: inputs of a forward pass, or "auto": see `workbench.prediction.device`.
         device: "auto", "cpu", "cuda", "cuda:N".
         dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
         limit: only the first so many images.
+        images: only these, by id or file name; the run's manifest keeps their ids, and it is scored on them alone.
         threshold: panoptic: class scores must exceed it (0.8). Instance: scores below it are left out (0).
         mask_threshold: panoptic: where a mask begins (0.5).
         overlap_threshold: panoptic: the share of its mask that a segment has to keep (0.8).
         top_k: instance: candidates an image (100), before those with an empty mask are left out.
         classes: "exact": the checkpoint's classes are the dataset's categories; "common": go on with those that match.
+        keep_candidates: panoptic: keep the queries below the threshold too, so that `workbench.sweep` gives the
+            numbers of other thresholds without the model.
+        candidate_floor: those that score above it (0.05); giving it keeps them.
         workers: threads that read images; by default one a CPU core, at most 8.
         resume: go on with an incomplete run of the same identity; a complete one is returned as it is.
         progress: True tells stderr, False nothing.
@@ -65,12 +76,13 @@ def predict(
         "mask_threshold": mask_threshold,
         "overlap_threshold": overlap_threshold,
         "top_k": top_k,
+        "candidate_floor": CANDIDATE_FLOOR if keep_candidates and candidate_floor is None else candidate_floor,
     }
     model_id = None if model is None else os.fspath(model)
-    plan = make_plan(os.fspath(dataset), model_id, task, limit, device, dtype, classes, given)
+    plan = make_plan(os.fspath(dataset), model_id, task, limit, device, dtype, classes, given, images)
     readers = _checked_workers(workers)
     manifest = plan.manifest()
-    folder = Path(out) if out is not None else choose_folder(plan.name, manifest["identity"], resume)
+    folder = Path(out) if out is not None else choose_folder(plan.name, manifest["identity"], resume, Path(root))
     choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)  # told before a folder is made
     with runs.lock(folder):
         run = runs.create_or_resume(folder, manifest, resume)

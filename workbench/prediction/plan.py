@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Plan:
     records: Sequence[ImageRecord]
     """The images to predict, in the dataset's order."""
     limit: int | None
+    chosen: bool
+    """Whether the images were named one by one."""
     checkpoint: Checkpoint
     options: TaskOptions
     classes: ClassMap
@@ -57,6 +59,7 @@ class Plan:
         identity = {
             "dataset": self.dataset.fingerprint(),
             "limit": self.limit,
+            **({"images": [record.image_id for record in self.records]} if self.chosen else {}),
             "weights_sha256": weights,
             **self.checkpoint.settings(),
             **self.options.identity(),
@@ -78,8 +81,11 @@ def make_plan(
     dtype: str = "auto",
     classes: str = "exact",
     given: Mapping[str, float | int | None] | None = None,
+    images: Collection[str] | None = None,
 ) -> Plan:
     """The plan for a dataset's name or TOML file; `given` holds the task's own options, None where not given.
+
+    With `images`, ids or file names, only those, in the dataset's order.
 
     Raises DatasetError, ModelError, CheckpointError or OptionError, each naming what to change.
     """
@@ -97,8 +103,9 @@ def make_plan(
     chosen_device = choose_device(device)
     plan = Plan(
         dataset,
-        dataset.images()[:limit],
+        _chosen(dataset, images)[:limit],
         limit,
+        images is not None,
         checkpoint,
         options,
         matched,
@@ -123,6 +130,23 @@ def versions() -> dict[str, str]:
 
 def _as_task(task: str | None) -> Task | None:
     return None if task is None else task_options(task, {}).task
+
+
+def _chosen(dataset: Dataset, images: Collection[str] | None) -> Sequence[ImageRecord]:
+    records = dataset.images()
+    if images is None:
+        return records
+    wanted = set(images)
+    found = [record for record in records if not wanted.isdisjoint((record.image_id, record.file_name))]
+    known = {name for record in found for name in (record.image_id, record.file_name)}
+    if strangers := sorted(wanted - known):
+        raise OptionError(
+            f"{dataset.definition.name} has no image {strangers[0]!r} ({len(strangers)} of the {len(wanted)} chosen "
+            "are not there). Name images by their id or their file name below the images folder."
+        )
+    if not found:
+        raise OptionError("no image is chosen.")
+    return found
 
 
 def _check_images(plan: Plan) -> None:

@@ -67,6 +67,8 @@ def _made_by(run: Run) -> Iterator[str]:
     for key, option in _PARAMETERS.items():
         if identity.get(key) is not None:
             yield from (option, str(identity[key]))
+    if identity.get("images"):
+        yield from ("--images", "images.txt")  # with the ids that the manifest has
 
 
 def _scored_by(metrics: Mapping[str, Any]) -> Iterator[str]:
