@@ -1,33 +1,23 @@
 """The push into FiftyOne against its documented way, from the same run folder, in turn.
 
-    python -m workbench.bench.push --out reports/benchmarks
-
-What both wrote must agree, mask by mask, before a time is printed. Uses the database that FiftyOne is configured with,
-and deletes the two datasets that it makes.
+Behind `workbench bench push`. What both write must agree, mask by mask. Uses the database that FiftyOne is configured
+with, and deletes the datasets that it makes.
 """
 
-import os
-import platform
-import resource
 import tempfile
-import textwrap
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import click
 import numpy as np
 import pyarrow as pa
 import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 from workbench import rle, runs
+from workbench.bench.measuring import Case, Disagreement, measure
+from workbench.bench.reporting import Report, Section, finish, machine
 from workbench.catalog import read
-from workbench.errors import WorkbenchError
 from workbench.formats import open_dataset
 from workbench.formats.base import Category, Dataset
 from workbench.runs import Run
@@ -41,48 +31,65 @@ _CATEGORIES = tuple(Category(i, f"class {i}", True, (i, 255 - i, 0)) for i in ra
 _IMAGES_PER_SHARD = 250
 
 
-@dataclass
-class Result:
-    """Seconds of each push, ours and theirs, and the bytes of the samples in the database."""
-
-    images: int
-    masks: int
-    seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    size: list[int] = field(default_factory=lambda: [0, 0])
-    peaks: list[float] = field(default_factory=list)
-    """MiB at most resident in the process so far, after the first push of each."""
-
-    @property
-    def ratio(self) -> float:
-        """How many times as fast as the documented way ours is, by the medians."""
-        return median(self.seconds[1]) / median(self.seconds[0])
-
-
-def measure(images: int, masks: int, repeats: int, folder: Path, tell: Callable[[str], None]) -> Result:
-    """Push the same run both ways, `repeats` times in turn. Raises WorkbenchError where they wrote different masks."""
+def benchmark(
+    images: int, masks: int, rounds: int, command: str, out: Path | None, tell: Callable[[str], None]
+) -> None:
+    """Push the same run both ways in turn, and report. Raises Disagreement where they write different labels."""
     fo = fiftyone()
-    run, dataset = synthetic_run(folder, images, masks)
-    result = Result(images, masks)
-    ways: tuple[Callable[[], Any], ...] = (
-        lambda: push([run], dataset, NAMES[0]).dataset,
-        lambda: documented_push(fo, run, dataset, NAMES[1]),
+    with tempfile.TemporaryDirectory() as folder:
+        run, dataset = synthetic_run(Path(folder), images, masks)
+        pushes = Pushes(fo, run, dataset)
+        try:
+            result = measure(pushes.case(), rounds, tell)
+            sizes = [_bytes(fo, pushed) for pushed in pushes.last]
+        finally:
+            pushes.delete()
+    about = (
+        f"The same run folder ({images:,} images of {SIZE[1]}x{SIZE[0]} pixels with {masks} masks each, seed 0) into a "
+        "new FiftyOne dataset. Every label, box, score and mask was compared."
     )
-    try:
-        for _ in range(repeats):
-            for which, (name, way) in enumerate(zip(NAMES, ways, strict=True)):
-                _delete(fo, name)
-                begin = time.perf_counter()
-                pushed = way()
-                result.seconds[which].append(time.perf_counter() - begin)
-                result.size[which] = _bytes(fo, pushed)
-                if len(result.peaks) < len(ways):
-                    result.peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-                tell(f"{name}: {result.seconds[which][-1]:.2f} s")
-        check_agreement(fo, run)
-    finally:
-        for name in NAMES:
-            _delete(fo, name)
-    return result
+    size = f"In the database: {sizes[0] / 1e6:.1f} MB by us, {sizes[1] / 1e6:.1f} MB in the documented way."
+    report = Report("Push into FiftyOne", about, [Section("A run", [result], [size])])
+    finish(report, machine(("fiftyone", "pymongo", "numpy", "pyarrow")), command, "push", out)
+
+
+class Pushes:
+    """Both ways of pushing a run, each time into a dataset of its own."""
+
+    def __init__(self, fo: Any, run: Run, dataset: Dataset) -> None:
+        self._fo, self._run, self._dataset = fo, run, dataset
+        self._names: list[str] = []
+        self.last: list[Any] = [None, None]
+        """The datasets last made: ours, theirs."""
+
+    def case(self) -> Case:
+        """`workbench browse --no-launch` against `add_samples`."""
+        return Case(
+            f"{self._run.store.count_images():,} images",
+            ours=self._ours,
+            theirs=self._theirs,
+            peer="`add_samples`, as documented",
+            agree=lambda ours, theirs: check_agreement(self._run, ours, theirs),
+            agreement="every label, box, score and mask",
+        )
+
+    def delete(self) -> None:
+        """All datasets that were made."""
+        for name in self._names:
+            _delete(self._fo, name)
+
+    def _ours(self) -> Any:
+        self.last[0] = push([self._run], self._dataset, self._new_name(NAMES[0])).dataset
+        return self.last[0]
+
+    def _theirs(self) -> Any:
+        self.last[1] = documented_push(self._fo, self._run, self._dataset, self._new_name(NAMES[1]))
+        return self.last[1]
+
+    def _new_name(self, name: str) -> str:
+        self._names.append(f"{name}_{len(self._names)}")
+        _delete(self._fo, self._names[-1])
+        return self._names[-1]
 
 
 def documented_push(fo: Any, run: Run, dataset: Dataset, name: str) -> Any:
@@ -120,16 +127,15 @@ def documented_push(fo: Any, run: Run, dataset: Dataset, name: str) -> Any:
     return made
 
 
-def check_agreement(fo: Any, run: Run) -> None:
-    """Raise WorkbenchError unless both datasets hold the same labels, boxes, scores and masks."""
-    ours, theirs = (fo.load_dataset(name) for name in NAMES)
+def check_agreement(run: Run, ours: Any, theirs: Any) -> None:
+    """Raise Disagreement unless both datasets hold the same labels, boxes, scores and masks."""
     field_name = next(iter(ours.info["workbench"]["runs"]))
     for mine, other in zip(ours.sort_by("image_id"), theirs.sort_by("image_id"), strict=True):
         pairs = zip(mine[field_name].detections, other["documented"].detections, strict=True)
         for a, b in pairs:
             same = (a.label, a.bounding_box, a.confidence, a.area) == (b.label, b.bounding_box, b.confidence, b.area)
             if not same or not np.array_equal(a.mask, b.mask):
-                raise WorkbenchError(f"image {mine.image_id} of {run.path}: the two pushes differ at {a.id}.")
+                raise Disagreement(f"image {mine.image_id} of {run.path}: the two pushes differ at {a.id}.")
 
 
 def synthetic_run(folder: Path, images: int, masks: int) -> tuple[Run, Dataset]:
@@ -201,51 +207,3 @@ def _delete(fo: Any, name: str) -> None:
 
 def _bytes(fo: Any, dataset: Any) -> int:
     return int(fo.core.odm.get_db_conn().command("collstats", dataset._sample_collection_name)["size"])
-
-
-def report(result: Result, day: str) -> str:
-    """The report as Markdown."""
-    fo = fiftyone()
-    ways = ("`workbench browse --no-launch`", "`add_samples`, as documented")
-    rows = [
-        f"| {way} | {median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {size / 1e6:.1f} | {peak:.0f} |"
-        for way, seconds, size, peak in zip(ways, result.seconds, result.size, result.peaks, strict=True)
-    ]
-    machine = f"FiftyOne {fo.__version__}, Python {platform.python_version()}, {platform.machine()}, {_cores()} cores"
-    about = (
-        f"`python -m workbench.bench.push`: {len(result.seconds[0])} pushes each, in turn, from the same run folder to "
-        f"a new FiftyOne dataset; {SIZE[1]}x{SIZE[0]} pixels, seed 0. Every label, box, score and mask was compared "
-        f"before a time was printed. {machine}, load average {os.getloadavg()[1]:.1f}. Peak memory is what the process "
-        "has held at most by the end of its first push, ours first."
-    )
-    head = "| way | median s | range s | MB in the database | peak MiB |"
-    table = [head, "| --- | --- | --- | --- | --- |", *rows]
-    title = f"# Push into FiftyOne: {result.images:,} images x {result.masks} masks ({day})"
-    return "\n".join([title, "", *textwrap.wrap(about, 118), "", *table, "", f"{result.ratio:.1f} times as fast.", ""])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-@click.command()
-@click.option("--images", default=1000, show_default=True)
-@click.option("--masks", default=20, show_default=True)
-@click.option("--repeats", default=3, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report.  [default: print it]")
-def main(images: int, masks: int, repeats: int, out: Path | None) -> None:
-    """Measure, compare, report."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(images, masks, repeats, Path(folder), lambda text: click.echo(text, err=True))
-    day = datetime.now(UTC).date().isoformat()
-    text = report(result, day)
-    if out is None:
-        click.echo(text)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{day}-push.md").write_text(text, encoding="utf-8")
-    click.echo(out / f"{day}-push.md")
-
-
-if __name__ == "__main__":
-    main()

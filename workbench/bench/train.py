@@ -1,28 +1,21 @@
 """Training speed against transformers: the same weights, batches, random numbers and loop, step by step in turn.
 
-    python -m workbench.bench.train --out reports/benchmarks
-
-The losses of both must agree before a time is taken. Needs transformers, which the workbench itself does not.
+Behind `workbench bench train`. Needs transformers, which the workbench itself does not.
 """
 
-import platform
-import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import click
 import torch
 from torch import nn
 
 from eomt.training import Batch
 from workbench import catalog
+from workbench.bench.measuring import Case, Disagreement, measure
 from workbench.bench.oracle import transformers_model
-from workbench.errors import WorkbenchError
+from workbench.bench.reporting import Report, Section, finish, machine
+from workbench.bench.torch_device import device_name, on_device
 from workbench.formats import open_dataset
 from workbench.prediction.device import choose_device
 from workbench.training.annotations import Annotations
@@ -33,11 +26,10 @@ from workbench.training.start import StartOptions, choose_start
 
 DATASET = "scenes_val"
 TOLERANCE = 1e-4  # relative, of the loss of a step; the two sum in another order
-_NAMES = ("workbench", "transformers")
 
 
 @dataclass(frozen=True)
-class Case:
+class TrainingCase:
     """One model to train."""
 
     title: str
@@ -46,48 +38,90 @@ class Case:
 
 
 CASES = {
-    "bundled": Case(
+    "bundled": TrainingCase(
         "the bundled checkpoint's model, 128x128", StartOptions(checkpoint="eomt_scenes_panoptic", image_size=128), 8
     ),
-    "small-640": Case("EoMT-S, 640x640, 12,544 points", StartOptions(size="small"), 1),
+    "small-640": TrainingCase("EoMT-S, 640x640, 12,544 points", StartOptions(size="small"), 1),
 }
 
 
-@dataclass(frozen=True)
-class Result:
-    """Seconds of each step of a case, ours and theirs, and the largest relative difference of their losses."""
+def benchmark(
+    cases: Sequence[str],
+    device: str,
+    dtypes: Sequence[str],
+    rounds: int,
+    threads: int,
+    command: str,
+    out: Path | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Measure the cases named (none: all) and report. Raises Disagreement where the losses of a first step differ."""
+    torch.set_num_threads(threads)
+    chosen = choose_device(device)
+    results, notes = [], []
+    for name in cases or CASES:
+        for dtype in dtypes:
+            pair = Pair(CASES[name], chosen, dtype, rounds + 1)
+            results.append(measure(pair.case(), rounds, tell))
+            notes.append(f"{pair.title}: largest relative difference of the losses in any step {pair.difference:.1e}.")
+    about = (
+        "One optimizer step (forward, loss, backward, clipping, AdamW) of `eomt` and of transformers' EoMT, with the "
+        "same weights, batches, random numbers and loop."
+        + (" Seconds are the processor's work, which other programs do not disturb." if chosen.type == "cpu" else "")
+    )
+    report = Report("Training speed", about, [Section("An optimizer step", results, notes)])
+    where = machine(("torch", "transformers"), threads, device_name(chosen))
+    finish(report, where, command, f"training-speed-{chosen.type}", out)
 
-    case: Case
-    dtype: str
-    seconds: tuple[list[float], list[float]]
-    difference: float
+
+class Pair:
+    """Ours and transformers' in training, each a step at a time over the same batches."""
+
+    def __init__(self, case: TrainingCase, device: torch.device, dtype: str, steps: int) -> None:
+        self.title = f"{case.title}, {dtype}, batch of {case.batch_size}"
+        self._case, self._device, self._dtype = case, device, dtype
+        self._models, self._batches = _models(case, device), _batches(case, device, steps)
+        self._optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-5) for model in self._models]
+        self._losses: tuple[list[float], list[float]] = ([], [])
 
     @property
-    def ratio(self) -> float:
-        """How many times as fast as transformers ours is, by the medians."""
-        return median(self.seconds[1]) / median(self.seconds[0])
+    def difference(self) -> float:
+        """The largest relative difference of their losses in any step so far."""
+        return max(abs(ours - theirs) / abs(theirs) for ours, theirs in zip(*self._losses, strict=True))
 
+    def case(self) -> Case:
+        """A step of each. Only the first step's losses must agree: after that, rounding has moved the weights apart."""
+        tolerance = TOLERANCE if self._dtype == "float32" else 100 * TOLERANCE
 
-def measure(case: Case, device: torch.device, dtype: str, steps: int, warmup: int = 1) -> Result:
-    """Train both models of a case for `warmup` and then `steps` measured steps, in turn.
+        def agree(ours: float, theirs: float) -> None:
+            if abs(ours - theirs) > tolerance * abs(theirs):
+                raise Disagreement(
+                    f"{self.title}: the losses of the first step are {ours:.6f} and {theirs:.6f}; the two do not train "
+                    "the same model, so their times cannot be compared."
+                )
 
-    Raises WorkbenchError where their losses differ by more than the tolerance: then their times mean nothing.
-    """
-    models, batches = _models(case, device), _batches(case, device, warmup + steps)
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-5) for model in models]
-    seconds: tuple[list[float], list[float]] = ([], [])
-    difference = 0.0
-    for number, batch in enumerate(batches):
-        losses = []
-        for which, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
-            seed_all(0, number)
-            spent, loss = _timed(device, lambda: _step(model, optimizer, batch, device, dtype))  # noqa: B023
-            losses.append(loss)
-            if number >= warmup:
-                seconds[which].append(spent)
-        difference = max(difference, abs(losses[0] - losses[1]) / abs(losses[1]))
-        _check_agreement(case, number, losses, dtype)
-    return Result(case, dtype, seconds, difference)
+        on = on_device(self._device)
+        if self._device.type == "cpu":
+            on["clock"] = "cpu"
+        return Case(
+            self.title,
+            ours=lambda: self.step(0),
+            theirs=lambda: self.step(1),
+            peer="transformers",
+            agree=agree,
+            agreement=f"losses to {tolerance:g}",
+            items=self._case.batch_size,
+            **on,
+        )
+
+    def step(self, which: int) -> float:
+        """The next step of ours (0) or transformers' (1), and its loss."""
+        number = len(self._losses[which])
+        seed_all(0, number)
+        batch = self._batches[number]
+        loss = _step(self._models[which], self._optimizers[which], batch, self._device, self._dtype)
+        self._losses[which].append(loss)
+        return loss
 
 
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, device: torch.device, dtype: str) -> float:
@@ -103,32 +137,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, devi
     return float(loss.detach())
 
 
-def _timed(device: torch.device, run: Callable[[], float]) -> tuple[float, float]:
-    """Seconds and the result: on a CPU of its own work, so that other programs do not count; else of the clock."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _synchronise(device)
-    before = clock()
-    result = run()
-    _synchronise(device)
-    return clock() - before, result
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _check_agreement(case: Case, number: int, losses: Sequence[float], dtype: str) -> None:
-    """Only the first step's losses must be equal: after that, rounding has moved the weights apart a little."""
-    tolerance = TOLERANCE if dtype == "float32" else 100 * TOLERANCE
-    if number == 0 and abs(losses[0] - losses[1]) > tolerance * abs(losses[1]):
-        raise WorkbenchError(
-            f"{case.title}: the losses of the first step are {losses[0]:.6f} and {losses[1]:.6f}; the two do not train "
-            "the same model, so their times cannot be compared."
-        )
-
-
-def _models(case: Case, device: torch.device) -> list[nn.Module]:
+def _models(case: TrainingCase, device: torch.device) -> list[nn.Module]:
     """Ours and transformers' with the same weights, all attention masked, in training mode."""
     seed_all(1)
     start = choose_start(case.start, open_dataset(catalog.find(DATASET)).categories, "panoptic")
@@ -136,7 +145,7 @@ def _models(case: Case, device: torch.device) -> list[nn.Module]:
     return [model.to(device).train() for model in (ours, transformers_model(ours))]
 
 
-def _batches(case: Case, device: torch.device, count: int) -> list[Batch]:
+def _batches(case: TrainingCase, device: torch.device, count: int) -> list[Batch]:
     """Augmented training batches of the bundled scenes."""
     dataset = open_dataset(catalog.find(DATASET))
     start = choose_start(case.start, dataset.categories, "panoptic")
@@ -149,92 +158,3 @@ def _batches(case: Case, device: torch.device, count: int) -> list[Batch]:
         masks = [mask.float() for mask in batch.mask_labels]  # which is what transformers' own processor makes
         batches.append(Batch(batch.pixel_values, masks, batch.class_labels))
     return batches
-
-
-def report(results: Sequence[Result], device: torch.device, threads: int) -> str:
-    """The Markdown of a measurement."""
-    kind = "seconds of CPU time" if device.type == "cpu" else "seconds"
-    differences = ", ".join(f"{result.difference:.1e}" for result in results)
-    machine = [f"- {name}: {value}" for name, value in _machine(device, threads).items()]
-    return _TEMPLATE.format(
-        date=f"{datetime.now(UTC):%Y-%m-%d}",
-        kind=kind,
-        rows="\n".join(_row(result) for result in results),
-        steps=len(results[0].seconds[0]),
-        differences=differences,
-        machine="\n".join(machine),
-    )
-
-
-_TEMPLATE = """# Training speed, {date}
-
-One optimizer step (forward, loss, backward, clipping, AdamW) of `eomt` and of transformers' EoMT, in {kind}.
-Both have the same weights, batches, random numbers and loop, and take turns. Made by `python -m workbench.bench.train`.
-
-| model | precision | batch | workbench | spread | images/s | transformers | spread | images/s | times as fast |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-{rows}
-
-Medians of {steps} steps after a warm-up step; spread is fastest to slowest. Before a time is believed, the losses of
-the first step must agree. Largest relative difference of the losses in any step: {differences}.
-
-## Machine
-
-{machine}
-"""
-
-
-def _row(result: Result) -> str:
-    cells = [result.case.title, result.dtype, str(result.case.batch_size)]
-    for seconds in result.seconds:
-        cells += [f"{median(seconds):.3f} s", f"{min(seconds):.3f} to {max(seconds):.3f}"]
-        cells.append(f"{result.case.batch_size / median(seconds):.3g}")
-    return "| " + " | ".join([*cells, f"**{result.ratio:.2f}**"]) + " |"
-
-
-def _machine(device: torch.device, threads: int) -> dict[str, Any]:
-    import transformers
-
-    if device.type == "cuda":
-        where = f"{torch.cuda.get_device_name(device)}"
-        peak = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of GPU memory, both models together"
-    else:
-        where = f"{_cpu_name()}, {threads} of its threads"
-        peak = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB, both models together"
-    return {
-        "device": where,
-        "peak memory": peak,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "CPU"
-
-
-@click.command()
-@click.option("--case", "cases", type=click.Choice(list(CASES)), multiple=True, help="Default: all.")
-@click.option("--device", default="auto", help="auto, cpu or cuda.")
-@click.option("--dtype", "dtypes", type=click.Choice(["float32", "bfloat16"]), multiple=True, default=("float32",))
-@click.option("--steps", type=click.IntRange(1), default=5, help="Measured steps.")
-@click.option("--threads", type=click.IntRange(1), default=1, help="Of a CPU.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report; without it only stdout has it.")
-def main(cases: Sequence[str], device: str, dtypes: Sequence[str], steps: int, threads: int, out: Path | None) -> None:
-    """Measure training steps against transformers, and write a dated report."""
-    torch.set_num_threads(threads)
-    chosen = choose_device(device)
-    results = [measure(CASES[name], chosen, dtype, steps) for name in cases or CASES for dtype in dtypes]
-    text = report(results, chosen, threads)
-    click.echo(text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{datetime.now(UTC):%Y-%m-%d}-training-speed-{chosen.type}.md").write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

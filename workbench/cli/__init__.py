@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("workbench.cli.evaluate:evaluate", "Score a run against its dataset's ground truth."),
     "compare": ("workbench.cli.compare:compare", "Compare two runs, with intervals; a gate for scripts."),
     "parity": ("workbench.cli.parity:parity", "Compare our numbers with the official tools' own."),
+    "bench": ("workbench.cli.bench:bench", "Measure our speed against the official tools."),
     "train": ("workbench.cli.train:train", "Train or fine-tune a model on a dataset."),
     "report": ("workbench.cli.report:report", "Write a page about runs, with pictures of their errors."),
     "browse": ("workbench.cli.browse:browse", "See ground truth, runs and their errors in FiftyOne."),

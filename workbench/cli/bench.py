@@ -1,0 +1,80 @@
+"""`workbench bench`: measurements against the official tools that anyone can repeat.
+
+A benchmark is a module of `workbench.bench`, built with `workbench.bench.measuring`; its command here only parses.
+"""
+
+from pathlib import Path
+
+import click
+
+_out = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for <date>-<name>.md and .json, e.g. reports/benchmarks."
+)
+
+
+@click.group()
+def bench() -> None:
+    """Measure us against the official tools, on the same inputs in the same run.
+
+    What both give is compared before a time is taken; a difference exits with 1. A report gives medians, spread,
+    memory, ratio, goals and the machine, and says where we lose.
+    """
+
+
+@bench.command()
+@click.option("--images", type=click.IntRange(1), default=1000, help="In the run that is pushed.")
+@click.option("--masks", type=click.IntRange(1), default=20, help="On each image.")
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Pushes each, after the first.")
+@_out
+@click.pass_context
+def push(context: click.Context, images: int, masks: int, rounds: int, out: Path | None) -> None:
+    """Push a run into FiftyOne, and again in the way of FiftyOne's documentation.
+
+    Needs FiftyOne; uses the database that it is configured with, and deletes the datasets that it makes.
+
+    \b
+    workbench bench push --images 100
+    """
+    from workbench.bench.push import benchmark
+    from workbench.bench.reporting import command_line
+
+    benchmark(images, masks, rounds, command_line(context), out, lambda text: click.echo(text, err=True))
+
+
+@bench.command()
+@click.option("--case", "cases", type=click.Choice(["bundled", "small-640"]), multiple=True, help="Default: all.")
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["float32", "bfloat16"]),
+    multiple=True,
+    default=("float32",),
+    help="Of the forward pass; may be given twice.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Steps each, after the first.")
+@click.option("--threads", type=click.IntRange(1), default=1, help="Of a CPU.")
+@_out
+@click.pass_context
+def train(
+    context: click.Context,
+    cases: tuple[str, ...],
+    device: str,
+    dtypes: tuple[str, ...],
+    rounds: int,
+    threads: int,
+    out: Path | None,
+) -> None:
+    """Train ours and transformers' EoMT step by step: same weights, batches, random numbers and loop.
+
+    Needs transformers, which the workbench itself does not.
+
+    \b
+    workbench bench train --case bundled
+    """
+    from workbench.bench.reporting import command_line
+    from workbench.bench.train import benchmark
+
+    benchmark(
+        cases, device, dtypes, rounds, threads, command_line(context), out, lambda text: click.echo(text, err=True)
+    )
