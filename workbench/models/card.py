@@ -1,11 +1,7 @@
 """The model card of a converted checkpoint: what it is, what it was made of, and how to use it."""
 
-from typing import TYPE_CHECKING
-
 from eomt.configuration import EomtConfig
-
-if TYPE_CHECKING:
-    from workbench.models.converting import Conversion
+from workbench.models.conversion import Conversion
 
 CARD = "README.md"
 _CLASSES_SHOWN = 12
@@ -16,7 +12,7 @@ _FORMS = {
 }
 
 
-def model_card(made: "Conversion", config: EomtConfig, backbone: str | None) -> str:
+def model_card(made: Conversion, config: EomtConfig, backbone: str | None) -> str:
     """Markdown with the hub's front matter."""
     names = list(config.id2label.values())
     more = f", ... ({len(names)} in all)" if len(names) > _CLASSES_SHOWN else ""

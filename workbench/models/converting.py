@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from eomt.processor_settings import FILE_NAME as PROCESSOR
 from eomt.weight_files import INDEX, SINGLE
 from workbench.errors import ModelError, OptionError, did_you_mean
 from workbench.files.replacing import new_folder, recover
-from workbench.formats.base import Task
 from workbench.models.card import CARD, model_card
-from workbench.models.form import Form, weights_of
+from workbench.models.conversion import Conversion
+from workbench.models.form import weights_of
 from workbench.models.loading import Source, load, processor_for
 from workbench.prediction.checkpoint import check_input_size, open_checkpoint, place_of, sha256_of, weight_files
 from workbench.prediction.device import DTYPES
@@ -26,24 +25,6 @@ _ROUNDING = 1e-5
 """Of the largest logit: equal weights at other addresses may be summed in another order."""
 _OURS = {"config.json", PROCESSOR, CARD, SINGLE, INDEX}
 _SHARDS = "model-*-of-*.safetensors"
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What was written."""
-
-    folder: Path
-    source: str
-    form: Form
-    """Of the source."""
-    task: Task | None
-    parameters: int
-    dtype: str
-    largest_difference: float
-    """Between the logits of the source in float32 and of the weights as written, on a random input; 0 where the dtype
-    holds the source's numbers exactly."""
-    source_sha256: str
-    weights_sha256: str
 
 
 def convert(
