@@ -45,6 +45,23 @@ SEGMENT_SCHEMA = pa.schema(
     metadata=_METADATA,
 )
 
+CANDIDATE_SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("query", pa.int32(), nullable=False),  # its number in the model's output
+        pa.field("category_id", pa.int32(), nullable=False),
+        pa.field("isthing", pa.bool_(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),  # falling within an image, of equals the lower query first
+        pa.field("area", pa.int64(), nullable=False),  # mask pixels
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("counts", pa.binary(), nullable=False),  # its mask, as a segment's
+        pa.field("gains", pa.binary(), nullable=False),  # pixels it wins against all before it, in the same code
+    ],
+    metadata=_METADATA,
+)
+"""Candidates of a panoptic run, segments or not: see docs/segment-table.md."""
+
 IMAGE_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -72,6 +89,11 @@ def image_table(columns: Mapping[str, Any]) -> pa.Table:
     return _table(columns, IMAGE_SCHEMA)
 
 
+def candidate_table(columns: Mapping[str, Any]) -> pa.Table:
+    """A table of candidates from columns, as `segment_table`."""
+    return _table(columns, CANDIDATE_SCHEMA)
+
+
 def concat(tables: Sequence[pa.Table], schema: pa.Schema = SEGMENT_SCHEMA) -> pa.Table:
     """The tables' rows one after another; an empty table of `schema` when there are none."""
     return pa.concat_tables(tables) if tables else schema.empty_table()
@@ -92,12 +114,7 @@ def read_parquet(paths: Iterable[Path], schema: pa.Schema = SEGMENT_SCHEMA) -> p
 
 def check_rle(table: pa.Table, origin: str) -> rle.Runs:
     """Every row's run lengths, known to sum to height x width and to the row's area; `origin` is named in the error."""
-    size = table["height"].to_numpy().astype(np.int64) * table["width"].to_numpy()
-    try:
-        runs = rle.parse_runs(table["counts"])
-        rle.check(runs, size)
-    except rle.RleError as error:
-        raise SegmentTableError(f"{origin}: {error}. Write the file again, or leave the row out.") from error
+    runs = _checked_runs(table, "counts", origin)
     areas = runs.areas()
     wrong = np.flatnonzero(areas != table["area"].to_numpy())
     if len(wrong):
@@ -106,6 +123,16 @@ def check_rle(table: pa.Table, origin: str) -> rle.Runs:
             f"{origin}: row {row}: area is {table['area'][row].as_py()}, its mask has {areas[row]} pixels. "
             "Write the file again."
         )
+    return runs
+
+
+def _checked_runs(table: pa.Table, column: str, origin: str) -> rle.Runs:
+    size = table["height"].to_numpy().astype(np.int64) * table["width"].to_numpy()
+    try:
+        runs = rle.parse_runs(table[column])
+        rle.check(runs, size)
+    except rle.RleError as error:
+        raise SegmentTableError(f"{origin}: {error}. Write the file again, or leave the row out.") from error
     return runs
 
 
@@ -164,6 +191,8 @@ def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
         raise SegmentTableError(
             f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}"
         )
-    if schema is SEGMENT_SCHEMA:
+    if "counts" in schema.names:
         check_rle(table, str(path))
+    if "gains" in schema.names:
+        _checked_runs(table, "gains", f"{path}, column gains")
     return table

@@ -1,10 +1,11 @@
 """A folder of segment tables in shards: appended atomically, resumed after any crash, read a few images at a time.
 
     FOLDER/<segments>/part-00000.parquet    rows of some images
+    FOLDER/candidates/part-00000.parquet    more rows of them, where a panoptic run keeps its candidates
     FOLDER/images/part-00000.parquet        those images, one row each: its appearance commits the shard
 
-A shard's segments are renamed into place before its images are, so a shard counts when its image table exists; a
-segments file without one is what a crash left, and the next writer removes it.
+A shard's rows are renamed into place before its images are, so a shard counts when its image table exists; a
+file without one is what a crash left, and the next writer removes it.
 """
 
 import os
@@ -19,14 +20,16 @@ import pyarrow.parquet as pq
 from workbench.errors import SegmentTableError
 from workbench.segments import IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
 
+CANDIDATES = "candidates"
+"""The folder of `segments.CANDIDATE_SCHEMA`."""
 _PARTS_KEPT = 2  # shards held decoded while a reader walks through images in order
 
 
 class SegmentStore:
     """Reads the committed shards of one folder. Open anew to see what a writer has added since."""
 
-    def __init__(self, folder: Path, segments: str = "predictions") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, segments: str = "predictions", schema: pa.Schema = SEGMENT_SCHEMA) -> None:
+        self.folder, self.schema = folder, schema
         self.segments_folder = folder / segments
         self.images_folder = folder / "images"
         self._read_part = lru_cache(maxsize=_PARTS_KEPT)(self._read_part_uncached)
@@ -42,7 +45,7 @@ class SegmentStore:
 
     def segments(self) -> pa.Table:
         """The whole segment table. For data sets that do not fit in memory, use `chunks`."""
-        return read_parquet([self._segments_file(part) for part in self.parts], SEGMENT_SCHEMA)
+        return read_parquet([self._segments_file(part) for part in self.parts], self.schema)
 
     def count_images(self) -> int:
         """Rows of the image table, from the shards' footers alone."""
@@ -54,7 +57,7 @@ class SegmentStore:
 
     def has_null(self, column: str) -> bool:
         """Whether a row of the segment table has no value there, from the shards' footers alone."""
-        place = SEGMENT_SCHEMA.get_field_index(column)
+        place = self.schema.get_field_index(column)
         for part in self.parts:
             footer = pq.read_metadata(self._segments_file(part))
             groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
@@ -71,7 +74,7 @@ class SegmentStore:
         for ids in chunks_of_ids:
             parts = sorted({self._part_of_image[image_id] for image_id in ids if image_id in self._part_of_image})
             wanted = pa.array(ids, pa.string())
-            yield concat([self._rows(part, wanted) for part in parts])
+            yield concat([self._rows(part, wanted) for part in parts], self.schema)
 
     @cached_property
     def _part_of_image(self) -> dict[str, str]:
@@ -88,14 +91,14 @@ class SegmentStore:
         return table.filter(pc.is_in(table["image_id"], value_set=wanted))
 
     def _read_part_uncached(self, part: str) -> pa.Table:
-        return read_parquet([self._segments_file(part)], SEGMENT_SCHEMA)
+        return read_parquet([self._segments_file(part)], self.schema)
 
     def _segments_file(self, part: str) -> Path:
         """The segments of a committed shard. Raises SegmentTableError where they are lost."""
         file = self.segments_folder / part
         if not file.exists():
             raise SegmentTableError(
-                f"{file}: missing, so the segments of its images are lost. Delete {self.images_folder / part} too, and "
+                f"{file}: missing, so the rows of its images are lost. Delete {self.images_folder / part} too, and "
                 "run the same `workbench predict` or `workbench import` again: it makes what is missing."
             )
         return file
@@ -115,16 +118,24 @@ class SegmentStoreWriter:
         """Images that are committed, as seen when the writer was made."""
         return set(self.store.images()["image_id"].to_pylist())
 
-    def commit(self, segments: pa.Table, images: pa.Table) -> None:
-        """Add one shard: both tables appear, or neither counts. The data is on disk when this returns."""
+    def commit(self, segments: pa.Table, images: pa.Table, candidates: pa.Table | None = None) -> None:
+        """Add one shard: all its tables appear, or none counts. The data is on disk when this returns."""
         name = f"part-{self._next:05d}.parquet"
+        if candidates is not None:
+            self._candidates_folder.mkdir(exist_ok=True)
+            _write_atomically(candidates, self._candidates_folder / name)
         _write_atomically(segments, self.store.segments_folder / name)
         _write_atomically(images, self.store.images_folder / name)
         self._next += 1
 
+    @property
+    def _candidates_folder(self) -> Path:
+        return self.store.folder / CANDIDATES
+
     def _remove_uncommitted(self) -> None:
         committed = set(self.store.parts)
-        for folder in (self.store.segments_folder, self.store.images_folder):
+        folders = (self.store.segments_folder, self._candidates_folder, self.store.images_folder)
+        for folder in filter(Path.is_dir, folders):
             for path in folder.iterdir():
                 if path.name.startswith(".part-") or (path.name.startswith("part-") and path.name not in committed):
                     path.unlink()

@@ -83,6 +83,16 @@ class BatchSize(click.ParamType[int | str]):
     default="exact",
     help="Match the checkpoint's classes and the dataset's categories by name: all of them, or those in common.",
 )
+@click.option(
+    "--keep-candidates",
+    is_flag=True,
+    help="Panoptic: keep the queries below the threshold too, for `workbench sweep`: a few kilobytes an image.",
+)
+@click.option(
+    "--candidate-floor",
+    type=click.FloatRange(0, 1),
+    help="Panoptic: keep the queries whose class score exceeds it (default 0.05 with --keep-candidates).",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads that read images. Default: one a core, at most 8.")
 @click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from workbench.formats.base import Category, ImageRecord
 from workbench.label_map_rle import encode_label_map
 from workbench.segments import concat, image_table, segment_table
+
+if TYPE_CHECKING:
+    from eomt.candidates import PanopticCandidates
 
 OK, FAILED = "ok", "failed"
 
@@ -26,6 +29,8 @@ class PredictedMap:
     """(n,)."""
     scores: NDArray[np.float32] | None
     """(n,), 0..1; None where the task gives none."""
+    candidates: "PanopticCandidates | None" = None
+    """What other thresholds would make of the image, where that is to be kept."""
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from time import monotonic
 
 from workbench.errors import RunError
 from workbench.formats.base import ImageRecord
+from workbench.prediction.candidates import CandidateBuilder
 from workbench.prediction.encode import Failed, PredictedImage, ShardBuilder
 from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.model import Predictor, Prepared
@@ -31,8 +32,14 @@ class ShardWriter:
     After an error it takes no more: images behind a gap would come before the gap's own when the run is resumed.
     """
 
-    def __init__(self, store: SegmentStoreWriter, builder: ShardBuilder, progress: Progress) -> None:
-        self._store, self._builder, self._progress = store, builder, progress
+    def __init__(
+        self,
+        store: SegmentStoreWriter,
+        builder: ShardBuilder,
+        progress: Progress,
+        candidates: CandidateBuilder | None = None,
+    ) -> None:
+        self._store, self._builder, self._progress, self._candidates = store, builder, progress, candidates
         self._committed = monotonic()
         self._broken = False
 
@@ -43,6 +50,8 @@ class ShardWriter:
         self._broken = True  # until all of it has worked
         for image in batch:
             self._builder.add(image)
+            if self._candidates is not None:
+                self._candidates.add(image)
         self._progress.advance(len(batch))
         if self._builder.images >= IMAGES_PER_SHARD or monotonic() - self._committed >= SECONDS_PER_SHARD:
             self._commit()
@@ -56,7 +65,7 @@ class ShardWriter:
     def _commit(self) -> None:
         if self._builder.images:
             try:
-                self._store.commit(*self._builder.build())
+                self._store.commit(*self._builder.build(), self._candidates and self._candidates.build())
             except OSError as error:
                 raise RunError(
                     f"{self._store.store.folder}: cannot be written ({error.strerror}). What is there already is "

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from eomt.candidates import PanopticCandidates, panoptic_candidates
 from eomt.outputs import EomtForUniversalSegmentationOutput
 from eomt.post_processing import InstanceMasks, panoptic_segments, top_k_instances
 from eomt.semantic import semantic_maps
@@ -35,13 +36,30 @@ def segments(
                 overlap_mask_area_threshold=options.overlap_threshold,
                 stuff_classes={index for index, category in enumerate(categories) if not category.isthing},
             )
-            return [PredictedMap(m.segment_map.cpu().numpy(), m.class_index, m.scores) for m in maps]
+            kept = _candidates(outputs, sizes_hw, size, options)
+            return [
+                PredictedMap(m.segment_map.cpu().numpy(), m.class_index, m.scores, candidates)
+                for m, candidates in zip(maps, kept, strict=True)
+            ]
         case "instance":
             candidates = top_k_instances(outputs, sizes_hw, size, k=options.top_k)
             return [_at_least(options.threshold, found) for found in candidates]
         case "semantic":
             every_class = np.arange(len(categories))
             return [PredictedMap(m.cpu().numpy(), every_class, None) for m in semantic_maps(outputs, sizes_hw, size)]
+
+
+def _candidates(
+    outputs: EomtForUniversalSegmentationOutput,
+    sizes_hw: Sequence[tuple[int, int]],
+    size: int | Mapping[str, int | None],
+    options: TaskOptions,
+) -> Sequence[PanopticCandidates | None]:
+    if options.candidate_floor is None:
+        return [None] * len(sizes_hw)
+    return panoptic_candidates(
+        outputs, sizes_hw, size, floor=options.candidate_floor, mask_threshold=options.mask_threshold
+    )
 
 
 def _at_least(threshold: float, found: InstanceMasks) -> PredictedMasks:

@@ -10,6 +10,7 @@ import torch
 from eomt.auto import load_model
 from workbench import runs
 from workbench.formats.base import ImageRecord
+from workbench.prediction.candidates import CandidateBuilder
 from workbench.prediction.device import DTYPES, choose_batch_size
 from workbench.prediction.encode import ShardBuilder
 from workbench.prediction.interrupt import Interrupted, stop_on_signals
@@ -47,7 +48,7 @@ def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str,
                 list(missing_batches(plan.records, batch_size, done)),
                 reader(predictor.prepare, plan.images_folder),
                 predictor,
-                ShardWriter(store, ShardBuilder(predictor.categories), progress),
+                ShardWriter(store, ShardBuilder(predictor.categories), progress, _candidates(plan, predictor)),
                 stop,
                 workers,
             )
@@ -71,6 +72,10 @@ def missing_batches(
     for start in range(0, len(records), batch_size):
         if batch := [record for record in records[start : start + batch_size] if record.image_id not in done]:
             yield batch
+
+
+def _candidates(plan: Plan, predictor: Predictor) -> CandidateBuilder | None:
+    return None if plan.options.candidate_floor is None else CandidateBuilder(predictor.categories)
 
 
 def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
