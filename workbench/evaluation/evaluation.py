@@ -92,7 +92,7 @@ def evaluate(
     """
     opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
     opened.check_whole()
-    truth = _open_dataset(opened, dataset)
+    truth = dataset_of(opened, dataset)
     wanted = ground_truths(opened, truth)
     for each in by:
         slices.check(each)
@@ -204,34 +204,44 @@ class _Scoring:
         )
 
     def _comparison(self, task: Task) -> Comparison:
-        store = ground_truth.load(
-            self.dataset, task, lambda done, total: self.progress(f"Converting {task} ground truth", done, total)
-        )
-        self.gt_images = gt_images = store.images()
-        known = [record.image_id for record in self.dataset.images()]
-        images = agreement.images_to_score(self.run, self.run.images(), gt_images, known)
+        comparison, images = comparison_with(self.run, self.dataset, task, self.progress, self.corrected)
+        self.gt_images = comparison.ground_truth.images()
         self.images[task] = images
         self.notes.extend(images.notes)
-        position = dict(zip(gt_images["image_id"].to_pylist(), gt_images["ordinal"].to_pylist(), strict=True))
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress(f"Scoring against {task} ground truth", done, len(images.ids))
-
-        return Comparison(
-            run=self.run,
-            ground_truth=store,
-            categories=self.dataset.categories,
-            image_ids=images.ids,
-            file_order=np.array([position[image_id] for image_id in images.ids], dtype=np.int64),
-            progress=advance,
-            corrected=self.corrected,
-        )
+        return comparison
 
 
-def _open_dataset(run: Run, dataset: Dataset | str | None) -> Dataset:
+def comparison_with(
+    run: Run, dataset: Dataset, task: Task, progress: Progress, corrected: bool = False
+) -> tuple[Comparison, ScoredImages]:
+    """The run beside the dataset's ground truth for a task, converted if need be, and the images of both."""
+    store = ground_truth.load(
+        dataset, task, lambda done, total: progress(f"Converting {task} ground truth", done, total)
+    )
+    gt_images = store.images()
+    images = agreement.images_to_score(run, run.images(), gt_images, [each.image_id for each in dataset.images()])
+    position = dict(zip(gt_images["image_id"].to_pylist(), gt_images["ordinal"].to_pylist(), strict=True))
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(f"Scoring against {task} ground truth", done, len(images.ids))
+
+    comparison = Comparison(
+        run=run,
+        ground_truth=store,
+        categories=dataset.categories,
+        image_ids=images.ids,
+        file_order=np.array([position[image_id] for image_id in images.ids], dtype=np.int64),
+        progress=advance,
+        corrected=corrected,
+    )
+    return comparison, images
+
+
+def dataset_of(run: Run, dataset: Dataset | str | None) -> Dataset:
+    """The dataset to score a run against: the one given, by name or path too, else the run's own."""
     if isinstance(dataset, Dataset):
         return dataset
     return open_dataset(run.dataset if dataset is None else catalog.find(dataset))
