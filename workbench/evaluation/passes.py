@@ -146,6 +146,17 @@ def score_panoptic(comparison: Comparison, keep: Keeping, semantic_too: bool) ->
     return PanopticScores(result, classes if semantic_too else None, confused)
 
 
+def count_panoptic(comparison: Comparison) -> tuple[PanopticResult, SemanticResult]:
+    """PQ and the confusion of classes alone: the numbers of `score_panoptic` without reasons and rows for later."""
+    tallies, classes = [], SemanticResult.zero(comparison.category_ids)
+    for gt, pred in comparison.chunks():
+        agreement.check_disjoint(pred)
+        overlaps = intersect(gt, pred)
+        tallies.append(panoptic.tally(gt, pred, panoptic.match(gt, pred, overlaps, comparison.corrected)))
+        classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
+    return panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order), classes
+
+
 def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> SemanticResult:
     """mIoU. The match table gets a row a class and image where the run's segments are such rows (`matched`)."""
     classes = SemanticResult.zero(comparison.category_ids)

@@ -1,0 +1,124 @@
+"""PQ and the confusion of classes, against panopticapi on one core."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from workbench import ground_truth, rle
+from workbench.bench.measuring import Case, Result, measure, times, within
+from workbench.bench.panoptic_scenes import CATEGORIES, PanopticScenes
+from workbench.bench.reporting import Section
+from workbench.evaluation import overlaps
+from workbench.evaluation.evaluation import evaluate
+from workbench.evaluation.panoptic import PanopticResult
+from workbench.evaluation.passes import Comparison, count_panoptic
+from workbench.evaluation.semantic import SemanticResult
+from workbench.runs import Run
+
+PEER = "panopticapi, `pq_compute_single_core`"
+
+
+def comparison(scenes: PanopticScenes, run: Run) -> Comparison:
+    """Of a run with the cached ground truth, both read from Parquet each time."""
+    return Comparison(
+        run=run,
+        ground_truth=ground_truth.load(scenes, "panoptic"),
+        categories=CATEGORIES,
+        image_ids=tuple(record.image_id for record in scenes.images()),
+        file_order=np.arange(scenes.count),
+        progress=lambda count: None,
+    )
+
+
+def section(scenes: PanopticScenes, images: int, rounds: int, tell: Callable[[str], None]) -> Section:
+    """All of it. `images` is how many ids the distinct scenes are shown under for the goal in seconds."""
+    run, official = scenes.make_run(), scenes.write_for_panopticapi()
+    more = scenes.repeated(images)
+    large = more.make_run()
+
+    def theirs() -> dict[str, Any]:
+        return _panopticapi(*official)
+
+    def ours() -> dict[str, Any]:
+        return _numbers(*count_panoptic(comparison(scenes, run)))
+
+    def without_compiled() -> dict[str, Any]:
+        with no_compiled_code():
+            return ours()
+
+    def complete() -> dict[str, Any]:
+        result = evaluate(run, scenes).scores
+        assert result.panoptic is not None and result.semantic is not None
+        return _numbers(result.panoptic, result.semantic)
+
+    about = f"{scenes.distinct} images"
+    against = {"theirs": theirs, "peer": PEER, "agree": agree, "agreement": "PQ, SQ, RQ of every class, bit for bit"}
+    cases = [
+        Case(f"PQ and confusion, {about}", ours, goals=[times(40)], clock="cpu", items=scenes.distinct, **against),
+        Case(f"the same without numba, {about}", without_compiled, goals=[times(20)], clock="cpu", **against),
+        Case(f"`workbench evaluate`, all that it writes, {about}", complete, clock="cpu", **against),
+    ]
+    results = [measure(case, rounds, tell) for case in cases]
+    return Section("Panoptic quality", [*results, _large(more, large, rounds, tell)], _NOTES)
+
+
+_NOTES = (
+    "From Parquet: run and ground truth as `workbench predict` and the first evaluation leave them; panopticapi reads "
+    "its PNGs and needs no confusion. Its time is the processor's, as is ours, on one core; only the goal in seconds is "
+    "of the clock.",
+)
+
+
+def _large(scenes: PanopticScenes, run: Run, rounds: int, tell: Callable[[str], None]) -> Result:
+    title = f"PQ and confusion, {scenes.count:,} images, two threads"
+    case = Case(title, lambda: count_panoptic(comparison(scenes, run)), goals=[within(2)], items=scenes.count)
+    return measure(case, rounds, tell)
+
+
+@contextlib.contextmanager
+def no_compiled_code() -> Iterator[None]:
+    """As where numba is not installed."""
+    with mock.patch.object(overlaps, "compiled_kernels", lambda: None), mock.patch.object(rle, "_compiled", lambda: None):
+        yield
+
+
+def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit in what panopticapi gives; the confusion is ours alone."""
+    from workbench.bench.measuring import same
+
+    same({key: ours[key] for key in theirs}, theirs)
+
+
+def _panopticapi(pairs: list[Any], gt_folder: Any, pred_folder: Any) -> dict[str, Any]:
+    from panopticapi.evaluation import pq_compute_single_core
+
+    categories = {each.category_id: {"id": each.category_id, "isthing": int(each.isthing)} for each in CATEGORIES}
+    with contextlib.redirect_stdout(io.StringIO()):
+        stat = pq_compute_single_core(0, pairs, str(gt_folder), str(pred_folder), categories)
+    means, per_class = stat.pq_average(categories, isthing=None)
+    return {
+        "pq": float(means["pq"]),
+        "sq": float(means["sq"]),
+        "rq": float(means["rq"]),
+        "per_class": {key: (float(v["pq"]), float(v["sq"]), float(v["rq"])) for key, v in per_class.items()},
+        "counts": {key: (stat[key].tp, stat[key].fp, stat[key].fn) for key in categories},
+    }
+
+
+def _numbers(result: PanopticResult, classes: SemanticResult | None) -> dict[str, Any]:
+    mean = result.mean()
+    ids = result.category_ids.tolist()
+    qualities = [np.nan_to_num(values).tolist() for values in result.qualities()]
+    counts = [values.tolist() for values in (result.tp, result.fp, result.fn)]
+    return {
+        "pq": mean.pq,
+        "sq": mean.sq,
+        "rq": mean.rq,
+        "per_class": dict(zip(ids, zip(*qualities, strict=True), strict=True)),
+        "counts": dict(zip(ids, zip(*counts, strict=True), strict=True)),
+        "confusion": None if classes is None else classes.confusion,
+    }
