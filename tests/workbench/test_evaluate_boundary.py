@@ -22,6 +22,7 @@ from workbench.evaluation.bootstrap import StoredCounts, point
 from workbench.evaluation.columns import segments_of
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.headlines import headlines
+from workbench.evaluation.instance_ious import Groups, ious_of
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import ranks_of_ids
@@ -127,7 +128,7 @@ def ap(gt: list[Instance], dets: list[Instance], geometry: instance.Geometry) ->
 @settings(deadline=None, max_examples=100)
 @given(pair=instance_pairs())
 def test_boundary_ious_are_the_smaller_of_both_and_those_of_masks_for_crowds(pair):
-    """Every pair of a group, from `_ious`, against masks painted and eroded."""
+    """Every pair of a group against masks painted and eroded."""
     ids = ["100", "9", "12"]
     gt, dets = (segments_of(instance_table(side), ids) for side in pair)
     gt, dets = (side.take(np.lexsort((side.category_id, side.image))) for side in (gt, dets))
@@ -136,7 +137,8 @@ def test_boundary_ious_are_the_smaller_of_both_and_those_of_masks_for_crowds(pai
     groups, truths = (
         np.stack([np.searchsorted(key, shared), np.searchsorted(key, shared, "right")], axis=1) for key in keys[::-1]
     )
-    found = iter(instance._ious(gt, dets, groups, truths, "boundary").tolist())
+    every = Groups(np.arange(len(dets)), np.arange(len(gt)), groups, truths)
+    found = iter(ious_of(gt, dets, every, "boundary").tolist())
     for (begin, end), (gt_begin, gt_end) in zip(groups.tolist(), truths.tolist(), strict=True):
         for d in range(begin, end):
             for t in range(gt_begin, gt_end):

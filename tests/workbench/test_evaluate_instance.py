@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import pycocotools.mask as coco_mask
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference.detections import CATEGORIES, IMAGES, Instance, instance_pairs, pycocotools_scores, table_of
-from workbench.evaluation import average_precision, instance
+from workbench.evaluation import average_precision, instance, instance_ious
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import Segments, join, segments_of
 from workbench.evaluation.instance import GEOMETRIES, Geometry, InstanceTally
+from workbench.evaluation.instance_ious import Groups, ious_of
 
 CATEGORY_IDS = np.array(CATEGORIES, dtype=np.int32)
 IMAGE_ORDER = np.argsort(np.argsort(IMAGES))
@@ -56,15 +58,38 @@ def test_every_number_is_that_of_pycocotools_over_thousands_of_datasets(geometry
     assert_as_pycocotools(*pair, geometry)
 
 
+@pytest.mark.parametrize("geometry", ("segm", "bbox", "boundary"))
 @settings(deadline=None, max_examples=30)
 @given(pair=instance_pairs())
-def test_without_numba_the_same_matches_come_out(pair):
-    compiled = instance.match(*sides(*pair), "segm")
+def test_without_numba_the_same_matches_and_curves_come_out(geometry, pair):
+    compiled = instance.match(*sides(*pair), geometry), score(*pair, geometry)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instance, "compiled_kernels", lambda: None)
-        plain = instance.match(*sides(*pair), "segm")
-    assert np.array_equal(compiled.gt_rows, plain.gt_rows)
-    assert np.array_equal(compiled.iou, plain.iou, equal_nan=True)
+        patch.setattr(instance_ious, "compiled_kernels", lambda: None)
+        plain = instance.match(*sides(*pair), geometry), score(*pair, geometry)
+    assert np.array_equal(compiled[0].gt_rows, plain[0].gt_rows)
+    assert np.array_equal(compiled[0].iou, plain[0].iou, equal_nan=True)
+    for name in ("precision", "recall", "scores", "gt"):
+        assert np.array_equal(getattr(compiled[1], name), getattr(plain[1], name))
+
+
+@settings(deadline=None)
+@given(pair=instance_pairs())
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_every_iou_is_that_of_pycocotools_to_the_last_bit(geometry, pair):
+    """Of all rows of an image, in one group each: thresholds would hide a difference."""
+    gt, dets = sides(*pair)
+    images = np.intersect1d(gt.image, dets.image)
+    spans = [
+        np.stack([np.searchsorted(side.image, images), np.searchsorted(side.image, images, "right")], axis=1)
+        for side in (dets, gt)
+    ]
+    groups = Groups(np.arange(len(dets)), np.arange(len(gt)), *spans)
+    shapes = [side.rles() if geometry == "segm" else side.bbox for side in (dets, gt)]
+    expected = [
+        coco_mask.iou(shapes[0][d:d_end], shapes[1][g:g_end], gt.iscrowd[g:g_end].tolist()).ravel()
+        for (d, d_end), (g, g_end) in zip(*(span.tolist() for span in spans), strict=True)
+    ]
+    assert np.array_equal(ious_of(gt, dets, groups, geometry), np.concatenate([np.zeros(0), *expected]))
 
 
 @settings(deadline=None, max_examples=30)
@@ -149,9 +174,10 @@ def test_the_summary_of_one_category_is_its_own():
     assert result.summary()["AP"] == pytest.approx(0.5)
 
 
-def test_many_detections_are_worked_on_in_parts_with_the_same_result(monkeypatch):
+def test_without_numba_many_detections_are_worked_on_in_parts_with_the_same_result(monkeypatch):
     gt, dets = crowded_image(np.random.default_rng(1), detections=60)
     whole = score(gt, dets)
+    monkeypatch.setattr(instance_ious, "compiled_kernels", lambda: None)
     monkeypatch.setattr(average_precision, "_MOST_CELLS", 100)
     parts = score(gt, dets)
     for name in ("precision", "recall", "scores"):

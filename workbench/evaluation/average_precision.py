@@ -5,10 +5,12 @@ has no ground truth of that size.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.evaluation import instance_ious
 from workbench.evaluation.instance import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, InstanceTally
 
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -74,20 +76,35 @@ def accumulate(counts: InstanceTally, category_ids: NDArray[np.int32], order: ND
     gt = np.zeros(shape[:2], dtype=np.int64)
     np.add.at(gt, np.searchsorted(category_ids, counts.gt_category), counts.gt_countable)
     sequence = np.lexsort((counts.rank, order[counts.image], -counts.score, counts.category))
-    bounds = (
-        np.searchsorted(counts.category[sequence], category_ids, "left"),
-        np.searchsorted(counts.category[sequence], category_ids, "right"),
-    )
-    for k, (begin, end) in enumerate(zip(*bounds, strict=True)):
+    bounds = np.append(np.searchsorted(counts.category[sequence], category_ids), len(sequence))
+    kernels = instance_ious.compiled_kernels()
+    if kernels is None:
+        _fill_curves(sequence, bounds, counts, gt, (precision, recall, scores))
+    else:
+        columns = tuple(map(np.ascontiguousarray, (counts.rank, counts.score, counts.tp, counts.fp)))
+        limits = np.array(MAX_DETECTIONS, dtype=np.int64)
+        kernels.fill_curves(sequence, bounds, *columns, gt, RECALL_THRESHOLDS, limits, precision, recall, scores)
+    return InstanceResult(category_ids, precision, recall, scores, gt)
+
+
+def _fill_curves(
+    sequence: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    counts: InstanceTally,
+    gt: NDArray[np.int64],
+    curves: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+) -> None:
+    """`instance_kernels.fill_curves` where numba cannot be imported."""
+    precision, recall, scores = curves
+    for k, (begin, end) in enumerate(pairwise(bounds)):
         rows = sequence[begin:end]
         tp, fp = _unpack(counts.tp[rows]), _unpack(counts.fp[rows])
-        for a, m in np.ndindex(shape[1:]):
+        for a, m in np.ndindex(len(AREA_RANGES), len(MAX_DETECTIONS)):
             if not gt[k, a]:
                 continue
             within = counts.rank[rows] < MAX_DETECTIONS[m]
             curve = _curve(tp[within, a].T, fp[within, a].T, counts.score[rows][within], int(gt[k, a]))
             precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = curve
-    return InstanceResult(category_ids, precision, recall, scores, gt)
 
 
 def _unpack(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,27 +1,20 @@
 """Average precision, first half: detections matched with ground truth, in columns, as pycocotools matches them.
 
-IoUs are pycocotools' own. Repeated as they are there: sizes go by the declared area, an annotation id of 0 means "not
-matched" although it is, and only the 100 best detections of a category in an image count.
+Repeated as they are there: sizes go by the declared area, an annotation id of 0 means "not matched" although it is, and
+only the 100 best detections of a category in an image count.
 Source: pycocotools/cocoeval.py, computeIoU and evaluateImg.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
-from workbench.evaluation import matching
-from workbench.evaluation.boundary import outlines
+from workbench.evaluation import instance_ious, matching
 from workbench.evaluation.columns import Segments
-from workbench.evaluation.overlaps import compiled_kernels
-
-Geometry = Literal["segm", "bbox", "boundary"]
-GEOMETRIES: tuple[Geometry, ...] = ("segm", "bbox")
-"""What is scored unless asked for more."""
-Shapes = list[dict[str, object]] | NDArray[np.float64]
-"""RLEs, or boxes of shape (n, 4)."""
+from workbench.evaluation.instance_ious import GEOMETRIES as GEOMETRIES
+from workbench.evaluation.instance_ious import Geometry as Geometry
+from workbench.evaluation.instance_ious import Groups
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -60,32 +53,32 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     gt_key, pred_key = _group_keys(gt, pred)
     gt_rows = np.lexsort((gt.ordinal, gt_key))
     pred_rows, rank = _best_detections(pred, pred_key)
-    truth, dets = gt.take(gt_rows), pred.take(pred_rows)
     gt_key, det_key = gt_key[gt_rows], pred_key[pred_rows]
     gt_begin, gt_end = np.searchsorted(gt_key, det_key, "left"), np.searchsorted(gt_key, det_key, "right")
-    groups = _groups(det_key, gt_end > gt_begin)
-    gts_of_group = np.stack([gt_begin[groups[:, 0]], gt_end[groups[:, 0]]], axis=1)
-    ious, iou_begin = _ious(truth, dets, groups, gts_of_group, geometry), _begins(gt_end - gt_begin)
-    countable = ~truth.iscrowd[:, None] & ~_out_of_range(truth.declared_area, corrected)
+    groups = _groups(pred_rows, gt_rows, det_key, gt_begin, gt_end)
+    ious, iou_begin = instance_ious.ious_of(gt, pred, groups, geometry), _begins(gt_end - gt_begin)
+    gt_area, det_area = gt.declared_area[gt_rows], pred.declared_area[pred_rows]
+    iscrowd = gt.iscrowd[gt_rows]
+    countable = ~iscrowd[:, None] & ~_out_of_range(gt_area, corrected)
     if corrected:
-        countable &= truth.declared_area[:, None] > 0
+        countable &= gt_area[:, None] > 0
 
-    kernels = compiled_kernels() or matching
+    kernels = instance_ious.compiled_kernels() or matching
     matched = kernels.match_groups(
-        groups,
-        gts_of_group,
+        groups.dets,
+        groups.gts,
         ious,
         _hopeful(ious, iou_begin, gt_end - gt_begin),
         np.ascontiguousarray(~countable.T),
-        truth.iscrowd,
+        iscrowd,
         IOU_THRESHOLDS,
     ).transpose(2, 0, 1)  # (dets, ranges, thresholds); -1 there picks what is appended below for "no match"
     at_half = matched[:, 0, 0]
-    matched_id = np.append(truth.source_id, 0)[matched]
+    matched_id = np.append(gt.source_id[gt_rows], 0)[matched]
     uncounted = np.append(~countable, np.zeros((1, len(AREA_RANGES)), np.bool_), axis=0)
     ignored = uncounted[matched, np.arange(len(AREA_RANGES))[:, None]]
     # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
-    ignored |= (matched_id == 0) & _out_of_range(dets.declared_area, corrected)[:, :, None]
+    ignored |= (matched_id == 0) & _out_of_range(det_area, corrected)[:, :, None]
     return InstanceMatches(
         pred_rows=pred_rows,
         rank=rank,
@@ -112,55 +105,23 @@ def _best_detections(pred: Segments, key: NDArray[np.int64]) -> tuple[NDArray[np
     return order[counts], rank[counts]
 
 
-def _groups(det_key: NDArray[np.int64], has_gt: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Begin and end of the detections of each key that has ground truth, (groups, 2)."""
-    keys = np.unique(det_key[has_gt])
-    return np.stack([np.searchsorted(det_key, keys, "left"), np.searchsorted(det_key, keys, "right")], axis=1)
+def _groups(
+    pred_rows: NDArray[np.int64],
+    gt_rows: NDArray[np.int64],
+    det_key: NDArray[np.int64],
+    gt_begin: NDArray[np.int64],
+    gt_end: NDArray[np.int64],
+) -> Groups:
+    """The keys that have both sides, from each detection's key and the span of ground truth that has it."""
+    first = np.flatnonzero(np.diff(det_key, prepend=-1))  # detections that begin a key
+    last = np.append(first[1:], len(det_key))
+    both = (gt_end > gt_begin)[first]
+    dets = np.stack([first[both], last[both]], axis=1)
+    return Groups(pred_rows, gt_rows, dets, np.stack([gt_begin[dets[:, 0]], gt_end[dets[:, 0]]], axis=1))
 
 
 def _begins(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(np.cumsum(lengths) - lengths, dtype=np.int64)
-
-
-def _ious(
-    gt: Segments,
-    dets: Segments,
-    groups: NDArray[np.int64],
-    gts_of_group: NDArray[np.int64],
-    geometry: Geometry,
-) -> NDArray[np.float64]:
-    """IoU of every detection with all ground truth of its group, one detection after another."""
-    sizes = groups[:, 1] - groups[:, 0]
-    dets = dets.take(np.repeat(groups[:, 0] - _begins(sizes), sizes) + np.arange(sizes.sum()))  # those in groups
-    if geometry == "boundary":
-        masks = _ious_of_shapes(gt.rles(), dets.rles(), gt.iscrowd, sizes, gts_of_group)
-        edges = _ious_of_shapes(outlines(gt).rles(), outlines(dets).rles(), gt.iscrowd, sizes, gts_of_group)
-        return np.where(_columns_of(gt.iscrowd, sizes, gts_of_group), masks, np.minimum(masks, edges))
-    det_shapes, gt_shapes = (side.rles() if geometry == "segm" else side.bbox for side in (dets, gt))
-    return _ious_of_shapes(gt_shapes, det_shapes, gt.iscrowd, sizes, gts_of_group)
-
-
-def _columns_of(
-    values: NDArray[np.bool_], sizes: NDArray[np.int64], gts_of_group: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """A value of each ground truth, in the layout of `_ious`."""
-    groups = zip(sizes.tolist(), gts_of_group.tolist(), strict=True)
-    return np.concatenate([np.zeros(0, np.bool_), *(np.tile(values[begin:end], n) for n, (begin, end) in groups)])
-
-
-def _ious_of_shapes(
-    gt_shapes: Shapes,
-    det_shapes: Shapes,
-    crowds: NDArray[np.bool_],
-    sizes: NDArray[np.int64],
-    gts_of_group: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    iscrowd, ends = crowds.tolist(), np.cumsum(sizes).tolist()
-    found = [
-        coco_mask.iou(det_shapes[end - size : end], gt_shapes[gt_begin:gt_end], iscrowd[gt_begin:gt_end]).ravel()
-        for end, size, (gt_begin, gt_end) in zip(ends, sizes.tolist(), gts_of_group.tolist(), strict=True)
-    ]
-    return np.concatenate([np.zeros(0), *found])
 
 
 def _hopeful(ious: NDArray[np.float64], iou_begin: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,13 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.evaluation import matching, tide_matching
+from workbench.evaluation import tide_matching
 from workbench.jit import compiled
-
-match_groups = compiled(
-    "int32[:, :, ::1]"
-    "(int64[:, ::1], int64[:, ::1], float64[::1], int64[::1], boolean[:, ::1], boolean[::1], float64[::1])"
-)(matching.match_groups)
 
 type_detections = compiled(
     "Tuple((int64[::1], int64[::1]))(int64[::1], int64[::1], float64[::1], boolean[::1], int64)"
