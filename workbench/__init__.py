@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.imports.api import import_predictions
     from workbench.prediction.api import predict
     from workbench.runs import Run
+    from workbench.sweeping.api import sweep
     from workbench.training.api import train
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOME = {
     "export": "workbench.exports.api",
     "import_predictions": "workbench.imports.api",
     "predict": "workbench.prediction.api",
+    "sweep": "workbench.sweeping.api",
     "train": "workbench.training.api",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "export",
     "import_predictions",
     "predict",
+    "sweep",
     "train",
 ]
 

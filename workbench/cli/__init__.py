@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("workbench.cli.predict:predict", "Run a model over a dataset, into a run folder."),
     "evaluate": ("workbench.cli.evaluate:evaluate", "Score a run against its dataset's ground truth."),
     "compare": ("workbench.cli.compare:compare", "Compare two runs, with intervals; a gate for scripts."),
+    "sweep": ("workbench.cli.sweep:sweep", "Score a run at other thresholds, without the model."),
     "parity": ("workbench.cli.parity:parity", "Compare our numbers with the official tools' own."),
     "bench": ("workbench.cli.bench:bench", "Measure our speed against the official tools."),
     "train": ("workbench.cli.train:train", "Train or fine-tune a model on a dataset."),

@@ -105,7 +105,7 @@ def evaluate(
         metrics = metrics_json(scores.panoptic, scores.instance, scores.semantic, truth.categories)
         add_boundary(metrics, scores.panoptic_boundary, scores.semantic_boundary, truth.categories)
         metrics["images"] = {task: _counts(images) for task, images in scoring.images.items()}
-        metrics["notes"] = list(dict.fromkeys([*_notes(opened, truth, dataset), *scoring.notes]))
+        metrics["notes"] = list(dict.fromkeys([*notes_on_dataset(opened, truth, dataset), *scoring.notes]))
         metrics["provenance"] = keeping.provenance(opened, truth)
         metrics["intervals"] = None
         if bootstrap is not None:
@@ -247,7 +247,8 @@ def dataset_of(run: Run, dataset: Dataset | str | None) -> Dataset:
     return open_dataset(run.dataset if dataset is None else catalog.find(dataset))
 
 
-def _notes(run: Run, truth: Dataset, dataset: Dataset | str | None) -> list[str]:
+def notes_on_dataset(run: Run, truth: Dataset, dataset: Dataset | str | None) -> list[str]:
+    """Where `truth` is not quite what the run was made with; `dataset` is what the user named."""
     notes = []
     made_with = run.manifest.get("identity", {}).get("dataset")
     if dataset is None and made_with not in (None, truth.fingerprint()):
