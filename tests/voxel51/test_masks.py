@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from workbench import rle
+from workbench import crops, rle
 from workbench.formats.base import Category
 from workbench.voxel51 import masks, names
 
 MASKS = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays.arrays(np.bool_, shape))
 
 
-def crop_of(mask: np.ndarray) -> masks.Crop:
-    return masks.crop(rle.parse_runs([rle.encode(mask)]).lengths, *mask.shape)
+def crop_of(mask: np.ndarray) -> crops.Crop:
+    return crops.crop(rle.parse_runs([rle.encode(mask)]).lengths, *mask.shape)
 
 
 @given(MASKS)
@@ -38,7 +38,7 @@ def test_pasting_a_crop_gives_the_same_bytes(mask):
     part = crop_of(mask)
     box = masks.pixel_box(masks.relative_box(part.box, *mask.shape), *mask.shape)
     assert box == part.box
-    assert masks.paste(masks.Crop(box, part.mask), *mask.shape) == rle.encode(mask)
+    assert crops.paste(crops.Crop(box, part.mask), *mask.shape) == rle.encode(mask)
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.data())
@@ -49,7 +49,7 @@ def test_relative_boxes_come_back_to_the_pixel(height, width, data):
 
 
 def test_what_lies_outside_the_image_is_left_out():
-    counts = masks.paste(masks.Crop((-1, 2, 3, 4), np.ones((4, 3), dtype=np.bool_)), 4, 5)
+    counts = crops.paste(crops.Crop((-1, 2, 3, 4), np.ones((4, 3), dtype=np.bool_)), 4, 5)
     expected = np.zeros((4, 5), dtype=np.bool_)
     expected[2:4, 0:2] = True
     assert counts == rle.encode(expected)

@@ -30,10 +30,18 @@ _ORDERS = ("uncertainty", "rarity", "disagreement")
     default=(0.7, 0.9),
     help="Scores from which objects are tagged confidence:medium and confidence:high; below, confidence:low.",
 )
+@click.option(
+    "--polygons",
+    type=click.FloatRange(0),
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[TOLERANCE]",
+    help="Write polygons instead of masks, outlines simplified by at most so many pixels; 1 if no number follows.",
+)
 @click.option("--labelled", is_flag=True, help="Images that have ground truth too.")
 @click.option("--yes", is_flag=True, help="Replace pre-labels that are there, corrections and all.")
 @click.option("--name", help="Name of the FiftyOne dataset.  [default: the dataset's]")
-@click.option("--json", "as_json", is_flag=True, help="Print an object with name, run, images and objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object with name, run, images, objects and field.")
 def prelabel(
     dataset: str,
     run: Path | None,
@@ -44,6 +52,7 @@ def prelabel(
     order: "Order",
     second_run: Path | None,
     bands: tuple[float, float],
+    polygons: float | None,
     labelled: bool,
     yes: bool,
     name: str | None,
@@ -51,8 +60,8 @@ def prelabel(
 ) -> None:
     """Put predictions into FiftyOne as labels to correct, the images that need it most first.
 
-    They go into the field `label_edits`, which is set up for editing in FiftyOne's App and for `dataset.annotate`. A
-    saved view has the images in order. `uncertainty` adds up 1 - score over an image's objects, `rarity` 1 / (objects
+    They go into the field `label_edits`, with --polygons into `polygon_edits`, which is set up for editing in FiftyOne's
+    App and for `dataset.annotate`. A saved view has the images in order. `uncertainty` adds up 1 - score over an image's objects, `rarity` 1 / (objects
     of the class in all images), `disagreement` counts objects that a second run does not have. Correct them, tag the
     samples `reviewed`, and take them home with `workbench pull`. Needs the extra: pip install
     'eomt-workbench[fiftyone]'.
@@ -60,6 +69,7 @@ def prelabel(
     \b
     workbench prelabel --dataset mine.toml
     workbench prelabel --dataset mine.toml --run runs/mine --min-score 0.5 --order rarity
+    workbench prelabel --dataset mine.toml --run runs/mine --polygons 1.5
     """
     from workbench.voxel51.installed import fiftyone
     from workbench.voxel51.prelabel import prelabel as prelabel_dataset
@@ -78,11 +88,13 @@ def prelabel(
             yes,
             name,
             show,
+            polygons,
         )
     for note in done.notes:
         click.echo(f"Note: {note}.", err=True)
     if as_json:
-        click.echo(json.dumps({"name": done.name, "run": done.run, "images": done.images, "objects": done.objects}))
+        about = {"images": done.images, "objects": done.objects, "field": done.field}
+        click.echo(json.dumps({"name": done.name, "run": done.run, **about}))
         return
     click.echo(f"{done.objects} pre-labels in {done.images} images. Saved view: {done.view!r}.", err=True)
     click.echo(f"To correct them: fiftyone app launch {done.name}", err=True)

@@ -32,8 +32,8 @@ def dress(target: Target) -> None:
 def _pushed_fields(target: Target) -> tuple[list[str], list[str]]:
     """Those of objects, and those of semantic maps."""
     schema = target.dataset.get_field_schema()
-    edits = [names.LABEL_EDITS] if names.LABEL_EDITS in schema else []
-    pushed = [name for name in (*target.info["ground_truth"], *target.info["runs"], *edits) if name in schema]
+    ours = (*target.info["ground_truth"], *target.info["runs"], *names.PRELABELLED_BY)
+    pushed = [name for name in ours if name in schema]
     maps = [name for name in pushed if schema[name].document_type is target.fo.Segmentation]
     return [name for name in pushed if name not in maps], maps
 

@@ -5,14 +5,14 @@ documented: a test compares it with objects that were stored the documented way.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from bson import Binary, ObjectId
 
-from workbench import rle
+from workbench import crops, polygons, rle
 from workbench.errors import FiftyOneError
 from workbench.exports.tables import ImageSegments, OverlapError, paint
 from workbench.segments import void_mask
@@ -35,6 +35,40 @@ def detections(
     table: pa.Table, image_ids: Sequence[str], field: str, labels: Mapping[int, str]
 ) -> list[list[Document]]:
     """For each image its segments as `Detection` documents, by `ordinal`; void rows are left out."""
+    return _objects(table, image_ids, field, labels, _detection)
+
+
+def polylines(
+    table: pa.Table, image_ids: Sequence[str], field: str, labels: Mapping[int, str], tolerance: float
+) -> list[list[Document]]:
+    """For each image its segments as `Polyline` documents, closed and filled, one shape a part of the mask.
+
+    Outlines are simplified with that `tolerance` in pixels (see `polygons`); holes are cut open, since the App fills
+    each shape by itself.
+    """
+    return _objects(table, image_ids, field, labels, lambda *crop_and_size: _polyline(*crop_and_size, tolerance))
+
+
+def _detection(part: crops.Crop, height: int, width: int) -> Document:
+    document = {"_cls": "Detection", "bounding_box": masks.relative_box(part.box, height, width)}
+    if part.mask.size:  # what has no value is left out, as FiftyOne does
+        document["mask"] = Binary(masks.pack(part.mask))
+    return document
+
+
+def _polyline(part: crops.Crop, height: int, width: int, tolerance: float) -> Document:
+    shapes = [ring + part.box[:2] for ring in polygons.polygons(part.mask, tolerance)] if part.mask.size else []
+    points = [(shape / (width, height)).tolist() for shape in shapes]
+    return {"_cls": "Polyline", "points": points, "closed": True, "filled": True}
+
+
+def _objects(
+    table: pa.Table,
+    image_ids: Sequence[str],
+    field: str,
+    labels: Mapping[int, str],
+    place: Callable[[crops.Crop, int, int], Document],
+) -> list[list[Document]]:
     table = table.filter(~void_mask(table)).sort_by([("image_id", "ascending"), ("ordinal", "ascending")])
     runs = rle.parse_runs(table["counts"]) if len(table) else None
     of_image: dict[str, list[Document]] = {image_id: [] for image_id in image_ids}
@@ -42,21 +76,18 @@ def detections(
     for row, values in enumerate(table.select(columns).to_pylist()):
         assert runs is not None
         height, width = values["height"], values["width"]
-        part = masks.crop(runs.lengths[runs.offsets[row] : runs.offsets[row + 1]], height, width)
+        part = crops.crop(runs.lengths[runs.offsets[row] : runs.offsets[row + 1]], height, width)
         document = {
             "_id": object_id(field, values["image_id"], values["segment_id"]),
-            "_cls": "Detection",
+            **place(part, height, width),
             "attributes": {},
             "tags": [],
             "label": labels[values["category_id"]],
-            "bounding_box": masks.relative_box(part.box, height, width),
             "segment_id": values["segment_id"],
             "is_thing": values["isthing"],
             "iscrowd": values["iscrowd"],
             "area": values["area"],
         }
-        if part.mask.size:  # what has no value is left out, as FiftyOne does
-            document["mask"] = Binary(masks.pack(part.mask))
         if values["score"] is not None:
             document["confidence"] = values["score"]
         of_image[values["image_id"]].append(document)

@@ -1,20 +1,15 @@
 """What a person did to the labels of one image: each stored object against the one that was offered.
 
 An object that was not touched keeps its original run lengths, byte for byte. The App's brush resamples a mask to the
-screen, so that an edited outline has the screen's precision.
+screen, so that an edited outline has the screen's precision; an edited polygon has that of its points.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from workbench import rle
-from workbench.voxel51 import masks
+from workbench.voxel51 import shapes
 from workbench.voxel51.documents import Document
 
 KEPT, MOVED, RELABELLED, DELETED, ADDED, TRIMMED = "kept", "moved", "relabelled", "deleted", "added", "trimmed"
@@ -75,7 +70,7 @@ def compare(
             continue
         label = _label(document, before, category_id, size_hw)
         if label is None:
-            problems.append(Problem("no_mask", image_id, f"{_name(document)}: a box without a mask"))
+            problems.append(Problem("no_mask", image_id, f"{_name(document)}: a box without a mask, or an open line"))
         elif not _has_pixels(label) and (before is None or MOVED in label.edits):
             problems.append(Problem("empty_mask", image_id, f"{_name(document)}: its mask has no pixel in the image"))
         else:
@@ -89,54 +84,23 @@ def _label(
     document: Document, before: tuple[Document, Mapping[str, Any]] | None, category_id: int, size_hw: tuple[int, int]
 ) -> Label | None:
     iscrowd = bool(document.get("iscrowd"))
-    if before is not None and _same_mask(document, before[0]):
+    if before is not None and shapes.is_untouched(document, before[0]):
         offered, row = before
         relabelled = document["label"] != offered["label"] or iscrowd != row["iscrowd"]
         was = offered["label"] if relabelled else None
         return Label(category_id, iscrowd, row["counts"], (RELABELLED,) if relabelled else (KEPT,), row, was)
-    counts = _counts(document, size_hw)
+    counts = shapes.counts(document, size_hw)
     if counts is None:
         return None
     if before is None:
         return Label(category_id, iscrowd, counts, (ADDED,), None)
     offered, row = before
     relabelled = document["label"] != offered["label"] or iscrowd != row["iscrowd"]
-    moved = counts != row["counts"]
+    # A polygon has fewer points than the mask that it stands for: what it says is compared with what it said.
+    moved = counts != shapes.counts(offered, size_hw)
     edits = tuple(edit for edit, is_so in ((MOVED, moved), (RELABELLED, relabelled)) if is_so) or (KEPT,)
     kept_counts = counts if moved else row["counts"]
     return Label(category_id, iscrowd, kept_counts, edits, row, offered["label"] if relabelled else None)
-
-
-def _same_mask(document: Document, offered: Document) -> bool:
-    return bool(
-        document.get("mask") == offered.get("mask")
-        and document.get("mask_path") is None
-        and document.get("bounding_box") == offered["bounding_box"]
-    )
-
-
-def _counts(document: Document, size_hw: tuple[int, int]) -> bytes | None:
-    """The document's mask as RLE counts; None where it has a box only."""
-    mask = _mask(document)
-    if mask is None:
-        return None
-    height, width = size_hw
-    x, y, w, h = masks.pixel_box(document["bounding_box"], height, width)
-    if mask.shape != (h, w):
-        if w <= 0 or h <= 0:
-            return masks.paste(masks.Crop((0, 0, 0, 0), np.zeros((0, 0), np.bool_)), height, width)
-        resized = Image.fromarray(mask.astype(np.uint8)).resize((w, h), Image.Resampling.NEAREST)
-        mask = np.asarray(resized, dtype=np.bool_)
-    return masks.paste(masks.Crop((x, y, w, h), mask), height, width)
-
-
-def _mask(document: Document) -> NDArray[np.bool_] | None:
-    if document.get("mask") is not None:
-        return np.asarray(masks.unpack(document["mask"])) > 0
-    if document.get("mask_path"):
-        with Image.open(Path(document["mask_path"])) as picture:
-            return np.asarray(picture.convert("L")) > 0
-    return None
 
 
 def _has_pixels(label: Label) -> bool:

@@ -7,12 +7,15 @@ from workbench.formats.base import Category, Task
 
 GROUND_TRUTH = "ground_truth"
 LABEL_EDITS = "label_edits"
+POLYGON_EDITS = "polygon_edits"
+PRELABELLED_BY: Mapping[str, str] = {LABEL_EDITS: "prelabelled_by", POLYGON_EDITS: "polygons_prelabelled_by"}
+"""Field of pre-labels -> the sample field that says which of `info["prelabels"]` an image's come from."""
 IMAGE_ID = "image_id"
 METRIC: Mapping[Task, str] = {"panoptic": "pq", "instance": "ap", "semantic": "miou"}
 """What an evaluation of each task is called first."""
 CONFUSION = "confusion"
 
-_RESERVED = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", IMAGE_ID, LABEL_EDITS}
+_RESERVED = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", IMAGE_ID, *PRELABELLED_BY}
 
 
 def run_field(run_name: str, dataset_name: str = "", taken: Collection[str] = ()) -> str:

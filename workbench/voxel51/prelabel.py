@@ -1,7 +1,8 @@
 """`prelabel`: a run's predictions as labels to be corrected in FiftyOne, the images that need it most first."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +15,16 @@ from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.runs import Run
 from workbench.segments import void_mask
-from workbench.voxel51 import appearance, documents, names, ordering
+from workbench.voxel51 import appearance, documents, editing, names, ordering
 from workbench.voxel51.documents import Document
+from workbench.voxel51.editing import RANK, VIEW, WORTH
 from workbench.voxel51.ordering import Order
 from workbench.voxel51.push import Progress, check_categories
-from workbench.voxel51.target import Target, detections_document, open_target
+from workbench.voxel51.target import Target, detections_document, open_target, polylines_document
 
 BANDS = (0.7, 0.9)
 """Where medium and high confidence begin."""
-PRELABELLED_BY = "prelabelled_by"
-"""The sample field that says which of `info["prelabels"]` an image's labels come from."""
-WORTH, RANK = "prelabel_worth", "prelabel_rank"
-VIEW = "pre-labels: most worth a look first"
 _IMAGES_PER_CHUNK = 256
-_EDITABLE = ("id", "tags", "iscrowd", "confidence")  # the other attributes are ours, and follow from the mask
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,8 @@ class Prelabelled:
     kept: int
     """Images left as they are because they have pre-labels already, corrected perhaps."""
     view: str = VIEW
+    field: str = names.LABEL_EDITS
+    """Where the labels are."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -68,51 +67,61 @@ def prelabel(
     replace: bool = False,
     name: str | None = None,
     progress: Progress | None = None,
+    polygons: float | None = None,
+    images: Collection[str] | None = None,
 ) -> Prelabelled:
     """Put a run's segments into the field `label_edits` of a dataset's FiftyOne dataset, ready for editing.
 
     Each object of at least `min_score` becomes a `Detection` (of a semantic run: one a class) tagged by its band of
     confidence; samples get `prelabel_worth` and `prelabel_rank` by `order` (see `ordering`), and a saved view in that
     order. Images that have ground truth are left out unless `labelled`, and those that have pre-labels keep them unless
-    `replace`.
+    `replace`. With `polygons`, a tolerance in pixels, they are `Polyline` objects of the field `polygon_edits` instead,
+    their outlines simplified by at most that much (see `workbench.polygons`). `images` are ids: only those are taken.
 
-    Raises OptionError for an order that the runs do not allow, FiftyOneError as `push` does.
+    Raises OptionError for an order that the runs do not allow, FiftyOneError as `push` does, and RunError for a run of
+    which images are lost.
     """
     truth = dataset if isinstance(dataset, Dataset) else open_dataset(catalog.find(dataset))
     opened = run if isinstance(run, Run) else Run.open(run)
     second = second_run if second_run is None or isinstance(second_run, Run) else Run.open(second_run)
     if not 0 <= bands[0] <= bands[1] <= 1:
         raise OptionError(f"bands {bands}: two scores between 0 and 1, the lower first.")
-    images = _images(truth, opened)
-    unlabelled = images if labelled else _without_ground_truth(images, truth, opened)
+    if polygons is not None and not (math.isfinite(polygons) and polygons >= 0):
+        raise OptionError(f"polygons {polygons}: a tolerance in pixels, 0 or more.")
+    for used in (opened, second):
+        if used is not None:
+            used.check_whole()
+    of_run = _images(truth, opened, images)
+    unlabelled = of_run if labelled else _without_ground_truth(of_run, truth, opened)
     if not len(unlabelled):
         raise FiftyOneError(
-            f"nothing to pre-label: all {len(images)} images of {opened.path} have ground truth. To take them all the "
+            f"nothing to pre-label: all {len(of_run)} images of {opened.path} have ground truth. To take them all the "
             "same: --labelled."
         )
     target = open_target(truth, truth.categories or opened.categories, name)
     check_categories(target, opened)
-    _declare(target)
+    field = _declare(target, polygons)
     target.add_images(_records(truth, unlabelled), _sizes(unlabelled))
-    todo = unlabelled if replace else _without_prelabels(unlabelled, target)
+    todo = unlabelled if replace else _without_prelabels(unlabelled, target, field)
     ids: list[str] = todo["image_id"].to_pylist()
     worth = ordering.worth(opened, ids, min_score, order, second)
-    by = _register(target, opened, min_score, order)
-    objects = _write(target, opened, ids, min_score, bands, by, progress or (lambda what, done, total: None))
+    by = _register(target, opened, min_score, order, polygons)
+    writing = _Writing(target, field, by, polygons, bands, progress or (lambda what, done, total: None))
+    objects = writing.write(opened, ids, min_score)
     _write_order(target, worth)
-    _set_up_editing(target)
-    left_out, kept = len(images) - len(unlabelled), len(unlabelled) - len(todo)
-    return Prelabelled(target.dataset.name, str(opened.path), len(ids), objects, left_out, kept)
+    view = editing.set_up(target, field)
+    appearance.dress(target)
+    left_out, kept = len(of_run) - len(unlabelled), len(unlabelled) - len(todo)
+    return Prelabelled(target.dataset.name, str(opened.path), len(ids), objects, left_out, kept, view, field)
 
 
-def prelabel_documents(
-    table: pa.Table, image_ids: Sequence[str], by: str, labels: dict[int, str], bands: tuple[float, float]
+def offered_documents(
+    table: pa.Table, image_ids: Sequence[str], by: str, labels: dict[int, str], polygons: float | None
 ) -> list[list[Document]]:
-    """For each image the documents as they are offered for editing."""
-    found = documents.detections(table, image_ids, by, labels)
-    for document in (document for objects in found for document in objects):
-        document["tags"] = [f"confidence:{_band(document.get('confidence'), bands)}"]
-    return found
+    """For each image the objects as they are offered for editing, without tags: masks, or polygons of a tolerance."""
+    if polygons is None:
+        return documents.detections(table, image_ids, by, labels)
+    return documents.polylines(table, image_ids, by, labels, polygons)
 
 
 def _band(score: float | None, bands: tuple[float, float]) -> str:
@@ -121,18 +130,30 @@ def _band(score: float | None, bands: tuple[float, float]) -> str:
     return "high" if score >= bands[1] else "medium" if score >= bands[0] else "low"
 
 
-def _declare(target: Target) -> None:
-    target.declare_detections(names.LABEL_EDITS)
-    target.declare_values({PRELABELLED_BY: "StringField", WORTH: "FloatField", RANK: "IntField"})
+def _declare(target: Target, polygons: float | None) -> str:
+    """The field that the labels go into, there from now on."""
+    if polygons is None:
+        field = names.LABEL_EDITS
+        target.declare_detections(field)
+    else:
+        field = names.POLYGON_EDITS
+        target.declare_polylines(field)
+    target.declare_values({names.PRELABELLED_BY[field]: "StringField", WORTH: "FloatField", RANK: "IntField"})
+    return field
 
 
-def _images(dataset: Dataset, run: Run) -> pa.Table:
+def _images(dataset: Dataset, run: Run, chosen: Collection[str] | None) -> pa.Table:
     images = run.images().sort_by("ordinal")
     images = images.filter(pc.equal(images["status"], "ok"))
     known = {record.image_id for record in dataset.images()}
     strangers = [image_id for image_id in images["image_id"].to_pylist() if image_id not in known]
     if strangers:
         raise FiftyOneError(f"{run.path}: image {strangers[0]} is not in dataset {dataset.definition.name}.")
+    if chosen is None:
+        return images
+    images = images.filter(pc.is_in(images["image_id"], pa.array(list(chosen), pa.string())))
+    if not len(images):
+        raise FiftyOneError(f"{run.path}: it has predictions for none of the {len(chosen)} chosen images.")
     return images
 
 
@@ -149,8 +170,8 @@ def _without_ground_truth(images: pa.Table, dataset: Dataset, run: Run) -> pa.Ta
     return images.filter(pc.invert(pc.is_in(images["image_id"], pa.array(sorted(labelled), pa.string()))))
 
 
-def _without_prelabels(images: pa.Table, target: Target) -> pa.Table:
-    image_ids, by = target.dataset.values([names.IMAGE_ID, PRELABELLED_BY])
+def _without_prelabels(images: pa.Table, target: Target, field: str) -> pa.Table:
+    image_ids, by = target.dataset.values([names.IMAGE_ID, names.PRELABELLED_BY[field]])
     done = [image_id for image_id, run in zip(image_ids, by, strict=True) if run is not None]
     return images.filter(pc.invert(pc.is_in(images["image_id"], pa.array(done, pa.string()))))
 
@@ -165,12 +186,13 @@ def _sizes(images: pa.Table) -> dict[str, tuple[int, int] | None]:
     return {image_id: (height, width) for image_id, height, width in rows}
 
 
-def _register(target: Target, run: Run, min_score: float, order: Order) -> str:
+def _register(target: Target, run: Run, min_score: float, order: Order, polygons: float | None) -> str:
     """Remember which run these pre-labels come from; returns the name it goes by."""
     known = target.info.setdefault("prelabels", {})
-    about = {"path": str(run.path.resolve()), "task": run.task, "min_score": min_score, "order": order}
+    about = {"path": str(run.path.resolve()), "task": run.task, "min_score": min_score, "polygons": polygons}
+    identity, about = about, {**about, "order": order}
     for name, other in known.items():
-        if (other["path"], other["min_score"]) == (about["path"], min_score):
+        if {key: other.get(key) for key in identity} == identity:
             known[name] = about
             return str(name)
     name = names.run_field(run.path.resolve().name, target.info["dataset"], known)
@@ -178,27 +200,35 @@ def _register(target: Target, run: Run, min_score: float, order: Order) -> str:
     return name
 
 
-def _write(
-    target: Target,
-    run: Run,
-    ids: list[str],
-    min_score: float,
-    bands: tuple[float, float],
-    by: str,
-    progress: Progress,
-) -> int:
-    objects = 0
-    starts = range(0, len(ids), _IMAGES_PER_CHUNK)
-    for start, table in zip(starts, ordering.chunks(run, ids, min_score), strict=True):
-        chunk = ids[start : start + _IMAGES_PER_CHUNK]
-        found = prelabel_documents(table, chunk, by, target.labels, bands)
-        target.write(
-            names.LABEL_EDITS, {i: detections_document(found_of) for i, found_of in zip(chunk, found, strict=True)}
-        )
-        target.write(PRELABELLED_BY, dict.fromkeys(chunk, by))
-        objects += sum(map(len, found))
-        progress("Writing pre-labels", min(start + _IMAGES_PER_CHUNK, len(ids)), len(ids))
-    return objects
+@dataclass(frozen=True)
+class _Writing:
+    """Objects on their way into a field."""
+
+    target: Target
+    field: str
+    by: str
+    polygons: float | None
+    bands: tuple[float, float]
+    progress: Progress
+
+    def write(self, run: Run, ids: list[str], min_score: float) -> int:
+        """Offer the run's objects of those images; returns how many they are."""
+        objects = 0
+        starts = range(0, len(ids), _IMAGES_PER_CHUNK)
+        for start, table in zip(starts, ordering.chunks(run, ids, min_score), strict=True):
+            chunk = ids[start : start + _IMAGES_PER_CHUNK]
+            objects += self._write_chunk(chunk, table)
+            self.progress("Writing pre-labels", min(start + _IMAGES_PER_CHUNK, len(ids)), len(ids))
+        return objects
+
+    def _write_chunk(self, ids: list[str], table: pa.Table) -> int:
+        found = offered_documents(table, ids, self.by, self.target.labels, self.polygons)
+        for document in (document for objects in found for document in objects):
+            document["tags"] = [f"confidence:{_band(document.get('confidence'), self.bands)}"]
+        as_value = detections_document if self.polygons is None else polylines_document
+        self.target.write(self.field, {i: as_value(objects) for i, objects in zip(ids, found, strict=True)})
+        self.target.write(names.PRELABELLED_BY[self.field], dict.fromkeys(ids, self.by))
+        return sum(map(len, found))
 
 
 def _write_order(target: Target, worth: dict[str, float]) -> None:
@@ -208,25 +238,3 @@ def _write_order(target: Target, worth: dict[str, float]) -> None:
     valued = [(image_id, value) for image_id, value in zip(image_ids, values, strict=True) if value is not None]
     valued.sort(key=lambda pair: (-pair[1], pair[0]))
     target.write(RANK, {image_id: rank for rank, (image_id, _) in enumerate(valued, start=1)})
-
-
-def _set_up_editing(target: Target) -> None:
-    """Classes and attributes for editing in the App and for `dataset.annotate`, the view, and the looks."""
-    dataset = target.dataset
-    classes = list(target.labels.values())
-    schema = dataset.generate_label_schemas(names.LABEL_EDITS, scan_samples=False)
-    shown = [attribute for attribute in schema["attributes"] if attribute["name"] in _EDITABLE]
-    dataset.update_label_schema(
-        names.LABEL_EDITS, {**schema, "attributes": shown, "classes": classes, "component": "dropdown"}
-    )
-    dataset.active_label_schemas = [names.LABEL_EDITS]
-    target.info["annotate"] = {
-        names.LABEL_EDITS: {
-            "type": "instances",
-            "classes": classes,
-            "attributes": {"iscrowd": {"type": "checkbox", "default": False}},
-        }
-    }
-    target.save_info()
-    dataset.save_view(VIEW, dataset.exists(PRELABELLED_BY).sort_by(RANK), overwrite=True)
-    appearance.dress(target)

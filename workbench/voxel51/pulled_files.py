@@ -119,14 +119,20 @@ class Writer:
     def keys(self, root: str) -> dict[str, Any]:
         """The definition's keys, for files in the folder `root` beside it."""
         title = f"{self._definition.title or self._definition.name}: corrected in FiftyOne"
-        common = {"title": title, "root": root, "images": _IMAGES, "follow_links": True}
+        common: dict[str, Any] = {"title": title, "root": root, "images": _IMAGES, "follow_links": True}
         licence = {"licence": self._definition.licence} if self._definition.licence else {}
         if self._task == "panoptic":
             return {"format": "coco", **common, "panoptic": "panoptic.json", "panoptic_png": "panoptic", **licence}
         if self._task == "instance":
             return {"format": "coco", **common, "instances": "instances.json", **licence}
         void = LabelValues.of(self._definition, self._categories).void
-        maps = {"annotations": "annotations", "classes": f"{root}/{_CLASSES}", "void": list(void)}
+        maps: dict[str, Any] = {
+            "annotations": "annotations",
+            "classes": f"{root}/{_CLASSES}",
+            "void": list(void),
+        }
+        if suffix := self._definition.images_suffix:  # it is no part of an image's id, but of the names of both files
+            maps |= {"images_suffix": suffix, "annotations_suffix": f"{suffix}.png"}
         return {"format": "ade20k", **common, **maps, **licence}
 
     def _linked(self, chunks: Chunks, paths: Mapping[str, Path]) -> Iterator[tuple[pa.Table, pa.Table]]:

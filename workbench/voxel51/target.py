@@ -20,6 +20,8 @@ INFO = "workbench"
 """The key of `dataset.info` that says what was pushed; a FiftyOne dataset without it is not ours to write to."""
 _VERSION = 1
 _SAMPLES_AT_ONCE = 1000
+OBJECTS = {"Detections": "detections", "Polylines": "polylines"}
+"""Under which name each kind of label holds its objects."""
 _OBJECT_ATTRIBUTES = {
     "segment_id": "IntField",
     "is_thing": "BooleanField",
@@ -79,13 +81,19 @@ class Target:
 
         `attributes` maps names to FiftyOne's field classes, such as "FloatField".
         """
-        self._declare(name, "Detections")
-        wanted = {**_OBJECT_ATTRIBUTES, **(attributes or {})}
+        self._declare_objects(name, "Detections", {**_OBJECT_ATTRIBUTES, **(attributes or {})})
+
+    def declare_polylines(self, name: str) -> None:
+        """Make sure that there is a field of `Polylines` whose objects have our attributes."""
+        self._declare_objects(name, "Polylines", _OBJECT_ATTRIBUTES)
+
+    def _declare_objects(self, name: str, kind: str, attributes: Mapping[str, str]) -> None:
+        self._declare(name, kind)
         there = self.dataset.get_field_schema(flat=True)
-        for attribute, kind in wanted.items():
-            path = f"{name}.detections.{attribute}"
+        for attribute, kind_of_value in attributes.items():
+            path = f"{name}.{OBJECTS[kind]}.{attribute}"
             if path not in there:
-                self.dataset.add_sample_field(path, getattr(self.fo, kind))
+                self.dataset.add_sample_field(path, getattr(self.fo, kind_of_value))
 
     def declare_segmentation(self, name: str) -> None:
         """Make sure that there is a field of `Segmentation`."""
@@ -127,6 +135,16 @@ class Target:
 def detections_document(objects: list[Document]) -> Document:
     """`Detection` documents as the value of a field."""
     return {"_cls": "Detections", "detections": objects}
+
+
+def polylines_document(objects: list[Document]) -> Document:
+    """`Polyline` documents as the value of a field."""
+    return {"_cls": "Polylines", "polylines": objects}
+
+
+def objects_of(document: Document | None) -> list[Document]:
+    """The objects in the value of a field of `Detections` or `Polylines`; none where it has no value."""
+    return [] if document is None else document.get(OBJECTS[document["_cls"]]) or []
 
 
 def open_target(dataset: Dataset, categories: Sequence[Category], name: str | None = None) -> Target:

@@ -1,0 +1,35 @@
+"""A field of pre-labels set up for editing: in the App, and by the annotation tools behind `dataset.annotate`."""
+
+from typing import Any
+
+from workbench.voxel51 import names
+from workbench.voxel51.target import Target
+
+WORTH, RANK = "prelabel_worth", "prelabel_rank"
+"""The sample fields that say what a look at an image is worth, and its place among the images by that."""
+VIEW = "pre-labels: most worth a look first"
+_POLYGON_VIEW = "pre-labels as polygons: most worth a look first"
+_EDITABLE = ("id", "tags", "iscrowd", "confidence")  # the other attributes are ours, and follow from the mask
+
+
+def set_up(target: Target, field: str) -> str:
+    """Give a field of pre-labels its classes and attributes, and a saved view, whose name is returned."""
+    dataset = target.dataset
+    schema = dataset.generate_label_schemas(field, scan_samples=False)
+    shown = [attribute for attribute in schema["attributes"] if attribute["name"] in _EDITABLE]
+    classes = list(target.labels.values())
+    dataset.update_label_schema(field, {**schema, "attributes": shown, "classes": classes, "component": "dropdown"})
+    active = [other for other in dataset.active_label_schemas if other != field]
+    dataset.active_label_schemas = [field, *active]
+    target.info.setdefault("annotate", {})[field] = annotate_schema(field, classes)
+    target.save_info()
+    view = VIEW if field == names.LABEL_EDITS else _POLYGON_VIEW
+    dataset.save_view(view, dataset.exists(names.PRELABELLED_BY[field]).sort_by(RANK), overwrite=True)
+    return view
+
+
+def annotate_schema(field: str, classes: list[str]) -> dict[str, Any]:
+    """What `dataset.annotate(.., label_schema={field: ..})` asks for: masks, or polygons, with our one attribute."""
+    kind = "instances" if field == names.LABEL_EDITS else "polygons"
+    attributes = {"iscrowd": {"type": "checkbox", "default": False}}
+    return {"type": kind, "classes": classes, "attributes": attributes}
