@@ -1,84 +1,20 @@
-"""Schedules and annealing give the recipe's numbers, every parameter is trained, and a step does what it says."""
+"""Every parameter is trained at its own rate, and a step does what it says."""
 
 import io
 import math
 
 import pytest
 import torch
+from torch import nn
 
-from eomt.configuration import EomtConfig
 from eomt.modeling import EomtForUniversalSegmentation
-from eomt.training import (
-    Batch,
-    Recipe,
-    annealing_windows,
-    dinov3_recipe,
-    mask_probability,
-    parameter_groups,
-    rate_factor,
-    scratch_recipe,
-    set_learning_rates,
-    set_mask_probabilities,
-    start_training,
-    training_step,
-)
-
-
-def tiny_model(seed: int = 0, **changes: object) -> EomtForUniversalSegmentation:
-    """Four layers of width 16 on 32 x 32 pixels; the queries pass through the last two."""
-    settings: dict[str, object] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "num_queries": 5,
-        "num_blocks": 2,
-        "num_upscale_blocks": 1,
-        "num_labels": 3,
-        "train_num_points": 64,
-    }
-    torch.manual_seed(seed)
-    return EomtForUniversalSegmentation(EomtConfig(**(settings | changes)))  # type: ignore[arg-type]
-
-
-def two_halves() -> Batch:
-    """Two images, each a bright and a dark half; the halves are the targets."""
-    masks = torch.zeros(2, 2, 32, 32)
-    masks[0, 0, :, :16], masks[0, 1, :, 16:] = 1, 1
-    masks[1, 0, :20], masks[1, 1, 20:] = 1, 1
-    pixels = (2 * masks[:, :1] - 1).expand(-1, 3, -1, -1).clone()
-    return Batch(pixels, list(masks), [torch.tensor([0, 2]), torch.tensor([0, 2])])
+from eomt.recipe import Recipe, dinov3_recipe, scratch_recipe
+from eomt.training import Batch, parameter_groups, start_training, training_step
+from tests.reference.tiny_eomt import tiny_model, two_halves
 
 
 def rates_by_name(model: EomtForUniversalSegmentation, recipe: Recipe) -> dict[str, float]:
     return {name: group["base_lr"] for group in parameter_groups(model, recipe) for name in group["names"]}
-
-
-def test_heads_climb_for_500_steps_then_decay() -> None:
-    """(1 - 5,000/10,000) ** 0.9 = 0.535887 halfway down, worked out by hand."""
-    factors = [rate_factor(step, 10_500, hold=0, warmup=500) for step in (0, 1, 250, 500, 5_500, 10_500, 11_000)]
-    assert factors == pytest.approx([0, 0.002, 0.5, 1, 0.5358867, 0, 0], abs=1e-7)
-
-
-def test_backbone_waits_for_the_heads_then_climbs_for_1000_steps() -> None:
-    """After 2,500 of the 10,000 steps of decay: 0.75 ** 0.9 = 0.771890."""
-    steps = (0, 499, 500, 510, 1_499, 1_500, 4_000, 11_500)
-    factors = [rate_factor(step, 11_500, hold=500, warmup=1_000) for step in steps]
-    assert factors == pytest.approx([0, 0, 0, 0.01, 0.999, 1, 0.7718895, 0], abs=1e-7)
-
-
-def test_mask_probability_falls_from_one_to_zero_within_its_window() -> None:
-    """At a quarter of the window 0.75 ** 0.9, at nine tenths 0.1 ** 0.9."""
-    probabilities = [mask_probability(step, 100, 300) for step in (0, 99, 100, 150, 280, 300, 500)]
-    assert probabilities == pytest.approx([1, 1, 1, 0.7718895, 0.1258925, 0, 0], abs=1e-7)
-
-
-def test_annealing_windows_are_those_of_the_original_configurations() -> None:
-    """COCO large: 12 epochs of 7,391 steps. Cityscapes base: 107 epochs of 186 steps."""
-    assert annealing_windows(88_692, 4) == ((14782, 29564), (29564, 44346), (44346, 59128), (59128, 73910))
-    assert annealing_windows(19_902, 3) == ((3317, 6634), (8292, 11609), (13268, 16585))
-    assert annealing_windows(1200, 1) == ((500, 700),)
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
@@ -120,42 +56,6 @@ def test_frozen_parameters_are_left_out() -> None:
     model = tiny_model()
     model.embeddings.requires_grad_(False)
     assert not any(name.startswith("embeddings") for name in rates_by_name(model, Recipe(10)))
-
-
-def test_learning_rates_follow_the_part_that_a_group_belongs_to() -> None:
-    """At step 600 of 10,500: heads at (1 - 100/10,000) ** 0.9, backbone at 100/1,000 of its warm-up."""
-    recipe = Recipe(10_500, learning_rate=1.0)
-    optimizer = torch.optim.AdamW(parameter_groups(tiny_model(), recipe))
-    set_learning_rates(optimizer, 600, recipe)
-    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
-    assert rates["query.weight"] == pytest.approx(0.99**0.9)
-    assert rates["layernorm.weight"] == pytest.approx(0.1)
-    assert rates["layers.0.norm1.weight"] == pytest.approx(0.0512)
-
-
-def test_mask_probabilities_are_written_to_the_model() -> None:
-    model = tiny_model()
-    set_mask_probabilities(model, 30, Recipe(100, annealing=((10, 20), (20, 40))))
-    torch.testing.assert_close(model.attn_mask_probs, torch.tensor([0.0, 0.5**0.9]))
-
-
-def test_wrong_number_of_annealing_windows_names_both_counts() -> None:
-    with pytest.raises(ValueError, match=r"1 \(start, end\) windows for the model.s 2 blocks"):
-        set_mask_probabilities(tiny_model(), 0, Recipe(100, annealing=((10, 20),)))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"total_steps": 0}, "total_steps is 0"),
-        ({"total_steps": 5, "backbone_hold": -1}, "numbers of steps, 0 or more"),
-        ({"total_steps": 5, "annealing": ((3, 2),)}, "start <= end"),
-        ({"total_steps": 5, "autocast_dtype": torch.float16}, "use torch.bfloat16"),
-    ],
-)
-def test_recipe_refuses_numbers_that_make_no_training(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Recipe(**changes)  # type: ignore[arg-type]
 
 
 def test_overfitting_one_batch_finds_its_masks_and_classes() -> None:
@@ -254,8 +154,40 @@ def test_average_follows_the_weights_and_can_predict() -> None:
     assert mean(two_halves().pixel_values).masks_queries_logits.shape == (2, 5, 8, 8)
 
 
-def test_resumed_training_is_bit_equal_to_an_undisturbed_one() -> None:
-    recipe = scratch_recipe(8, average_decay=0.9)
+def test_the_first_moments_decay_as_the_recipe_says() -> None:
+    state = start_training(tiny_model(), Recipe(10, betas=(0.8, 0.98)))
+    assert {group["betas"] for group in state.optimizer.param_groups} == {(0.8, 0.98)}
+
+
+def test_dense_supervision_is_learned_beside_the_loss_until_its_time_is_over() -> None:
+    """10 steps, over at a half: the weights are 4, 3.2, 2.4, 1.6, 0.8, then 0."""
+    state = start_training(tiny_model(), scratch_recipe(10, dense_weight=4.0, dense_until=0.5))
+    assert state.dense is not None
+    before = state.dense.project.weight.detach().clone()
+    reports = [training_step(state, [two_halves()]) for _ in range(10)]
+    losses = [report.loss_parts["loss_dense"] for report in reports]
+    assert min(losses[:5]) > 0 and losses[5:] == [0] * 5
+    assert losses[1] / losses[0] == pytest.approx(0.8, rel=0.1)  # the head has hardly learned anything yet
+    assert all(report.loss == pytest.approx(sum(report.loss_parts.values())) for report in reports)
+    assert not torch.equal(state.dense.project.weight, before)
+
+
+def test_dense_supervision_reaches_the_layers_below_the_queries_but_not_those_above() -> None:
+    model = tiny_model()
+    state = start_training(model, scratch_recipe(10, dense_weight=1.0))
+    batch = two_halves()
+    output = model.train()(batch.pixel_values, output_hidden_states=True)
+    assert state.dense is not None
+    state.dense(output, batch.mask_labels, batch.class_labels).backward()
+    reached = {
+        name.partition(".")[2][0] for name, p in model.named_parameters() if "layers." in name and p.grad is not None
+    }
+    assert reached == {"0", "1"}
+
+
+@pytest.mark.parametrize("dense_weight", [0.0, 2.0])
+def test_resumed_training_is_bit_equal_to_an_undisturbed_one(dense_weight: float) -> None:
+    recipe = scratch_recipe(8, average_decay=0.9, dense_weight=dense_weight, dense_until=1.0)
     whole = start_training(tiny_model(), recipe)
     for _ in range(4):
         training_step(whole, [two_halves()])
@@ -272,6 +204,11 @@ def test_resumed_training_is_bit_equal_to_an_undisturbed_one() -> None:
     assert resumed.step == 8
     assert whole.average is not None
     assert resumed.average is not None
-    pairs = [(whole.model, resumed.model), (whole.average.model, resumed.average.model)]
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (whole.model, resumed.model),
+        (whole.average.model, resumed.average.model),
+    ]
+    if whole.dense is not None and resumed.dense is not None:
+        pairs.append((whole.dense, resumed.dense))
     for one, other in pairs:
         assert all(torch.equal(one.state_dict()[name], value) for name, value in other.state_dict().items())

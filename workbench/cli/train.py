@@ -73,9 +73,26 @@ def read_recipe(ctx: click.Context, param: click.Parameter, value: Path | None) 
 @click.option("--lr", type=float, help="Learning rate. Default: 1e-4; DINOv3 2e-4; random weights 5e-4.")
 @click.option("--weight-decay", type=float, help="Default: 0.05.")
 @click.option("--layer-decay", type=float, help="Factor of the learning rate from layer to layer. Default: 0.8.")
+@click.option("--lr-end", type=float, metavar="SHARE", help="Of the learning rate, left at the end. Default: 0.")
+@click.option("--betas", type=float, nargs=2, metavar="B1 B2", help="Of AdamW. Default: 0.9 0.999.")
 @click.option("--clip-norm", type=float, help="Gradients are cut to this norm. Default: 0.01.")
 @click.option("--warmup", type=click.IntRange(0), help="Steps of the heads; the backbone's follow in proportion.")
 @click.option("--ema", type=float, help="Decay of a moving average of the weights, which is then what is saved.")
+@click.option(
+    "--annealing",
+    type=float,
+    nargs=2,
+    metavar="START END",
+    help="Shares of the training between which masked attention goes, block by block; 0 0: never masked. "
+    "Default: 1/6 and 5/6.",
+)
+@click.option(
+    "--dense-weight",
+    type=float,
+    help="For random weights: of a helper loss that names each patch's class and points to its segment's centre; "
+    "falls to 0. Default: 0, without it.",
+)
+@click.option("--dense-until", type=float, metavar="SHARE", help="Of the training, when it is 0. Default: 0.6.")
 @click.option(
     "--points", type=click.IntRange(1), help="Points at which masks are compared; a CPU is quicker with fewer."
 )
@@ -126,7 +143,8 @@ def train(dataset: str, as_json: bool, **options: Any) -> None:
     # Here and not above: torch takes a second, which --help must not wait for.
     from workbench.training.api import train as train_model
 
-    options["scale"] = options["scale"] or None
+    for pair in ("scale", "annealing", "betas"):
+        options[pair] = options[pair] or None
     summary = train_model(dataset, **options).summary()
     if summary["metric"]:
         text = f"best {summary['metric']} {100 * summary['value']:.2f} at step {summary['step']}"

@@ -93,11 +93,13 @@ def train(
         progress: True tells stderr, False nothing.
         options: the fields of `workbench.training.options.TrainOptions`:
             task ("panoptic", "instance", "semantic"; the first that the dataset has), steps or epochs (12), batch_size
-            (of a pass of one process; 16 a step in all), accumulate (passes of a step), lr, weight_decay, layer_decay,
-            clip_norm, warmup (steps of the heads', the backbone's in proportion), ema (decay of the average of the
-            weights that is then saved), augmentation ("original" or "none"), scale (LOW, HIGH of its jitter), dtype
-            ("auto", "float32", "bfloat16"), gradient_checkpointing, seed, and eval_every, eval_limit, save_every,
-            log_every (steps, images of a validation, steps, steps).
+            (of a pass of one process; 16 a step in all), accumulate (passes of a step), lr, lr_end (share of it that is
+            left at the end), betas (of AdamW), weight_decay, layer_decay, clip_norm, warmup (steps of the heads', the
+            backbone's in proportion), annealing (START, END: shares of the training between which masked attention
+            goes), dense_weight and dense_until (of `eomt.dense_supervision`, and the share of the training after which
+            it is gone), ema (decay of the average of the weights that is then saved), augmentation ("original" or
+            "none"), scale (LOW, HIGH of its jitter), dtype ("auto", "float32", "bfloat16"), gradient_checkpointing,
+            seed, and eval_every, eval_limit, save_every, log_every (steps, images of a validation, steps, steps).
 
     Raises:
         WorkbenchError, EomtError: the dataset, the start, an option or the folder cannot be used, and why.

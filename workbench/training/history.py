@@ -13,17 +13,18 @@ from eomt.training import StepReport
 
 JSON_LINES, CSV, TENSORBOARD = "history.jsonl", "history.csv", "tensorboard"
 COLUMNS = (
-    "step", "epoch", "loss", "loss_mask", "loss_dice", "loss_cross_entropy", "gradient_norm", "lr_heads", "lr_backbone",
-    "skipped", "images_per_second", "metric", "value",
+    "step", "epoch", "loss", "loss_mask", "loss_dice", "loss_cross_entropy", "loss_dense", "gradient_norm", "lr_heads",
+    "lr_backbone", "skipped", "images_per_second", "metric", "value",
 )  # fmt: skip
-_MEANS = ("loss", "loss_mask", "loss_dice", "loss_cross_entropy", "gradient_norm")
+_PARTS = ("loss_mask", "loss_dice", "loss_cross_entropy", "loss_dense")  # the last only in a training that has it
 
 
 def step_values(report: StepReport) -> dict[str, float]:
     """The numbers of one step; a loss part is the sum over the model's predictions."""
     values = {"loss": report.loss, "gradient_norm": report.gradient_norm, "skipped": float(report.skipped)}
-    for name in ("loss_mask", "loss_dice", "loss_cross_entropy"):
-        values[name] = sum(part for key, part in report.loss_parts.items() if key.startswith(name))
+    for name in _PARTS:
+        if own := [part for key, part in report.loss_parts.items() if key.startswith(name)]:
+            values[name] = sum(own)
     for part, rate in report.learning_rates.items():
         values[f"lr_{part}"] = rate
     return values
@@ -32,7 +33,8 @@ def step_values(report: StepReport) -> dict[str, float]:
 def mean_of(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Several steps as one: means of the losses, the number of skipped steps, the rates of the last."""
     last = dict(steps[-1])
-    means = {name: sum(step[name] for step in steps) / len(steps) for name in _MEANS}
+    averaged = [name for name in ("loss", "gradient_norm", *_PARTS) if name in last]
+    means = {name: sum(step[name] for step in steps) / len(steps) for name in averaged}
     return last | means | {"skipped": sum(step["skipped"] for step in steps)}
 
 

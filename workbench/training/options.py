@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from eomt.training import Recipe, dinov3_recipe, scratch_recipe
+from eomt.recipe import Recipe, dinov3_recipe, scratch_recipe
 from workbench.errors import OptionError, did_you_mean
 from workbench.formats.base import Task
 from workbench.training.augmentation import NONE, Augmentation, original_augmentation
@@ -38,6 +38,11 @@ class TrainOptions:
     weight_decay: float | None = None
     layer_decay: float | None = None
     clip_norm: float | None = None
+    lr_end: float | None = None
+    betas: tuple[float, float] | None = None
+    annealing: tuple[float, float] | None = None
+    dense_weight: float | None = None
+    dense_until: float | None = None
     warmup: int | None = None
     ema: float | None = None
     augmentation: str = "original"
@@ -57,9 +62,15 @@ class TrainOptions:
             _check(name, getattr(self, name), above=0)
         for name in ("save_every", "log_every"):
             _check(name, getattr(self, name), above=0)
-        for name in ("weight_decay", "warmup", "seed"):
+        for name in ("weight_decay", "warmup", "seed", "dense_weight"):
             _check(name, getattr(self, name), above=-1)
-        for name in ("ema", "layer_decay"):
+        for name in ("lr_end", "annealing", "betas"):
+            _check_shares(name, getattr(self, name))
+        if self.annealing is not None and self.annealing[0] > self.annealing[1]:
+            raise OptionError(f"--annealing is {_pair(self.annealing)}; give START END, with START <= END.")
+        if self.betas is not None and max(self.betas) == 1:
+            raise OptionError(f"--betas is {_pair(self.betas)}; each must be below 1.")
+        for name in ("ema", "layer_decay", "dense_until"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise OptionError(f"{_flag(name)} is {value}; it must be above 0 and at most 1.")
@@ -91,6 +102,11 @@ class TrainOptions:
             "weight_decay": self.weight_decay,
             "layer_decay": self.layer_decay,
             "clip_norm": self.clip_norm,
+            "end_share": self.lr_end,
+            "betas": self.betas,
+            "annealing_span": self.annealing,
+            "dense_weight": self.dense_weight,
+            "dense_until": self.dense_until,
             "average_decay": self.ema,
         }
         changes = {name: value for name, value in given.items() if value is not None}
@@ -114,6 +130,16 @@ def _check(name: str, value: float | None, above: int) -> None:
     if value is not None and not value > above:
         bound = f"above {above}" if above == 0 else "at least 0"
         raise OptionError(f"{_flag(name)} is {value}; it must be {bound}.")
+
+
+def _check_shares(name: str, given: float | tuple[float, float] | None) -> None:
+    shares = given if isinstance(given, tuple) else () if given is None else (given,)
+    if not all(0 <= share <= 1 for share in shares):
+        raise OptionError(f"{_flag(name)} is {_pair(shares)}; it must be at least 0 and at most 1.")
+
+
+def _pair(numbers: tuple[float, ...]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def _flag(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from eomt.dinov3 import EomtDinov3Config
 from eomt.hub import read_json, try_find_file
-from eomt.training import Recipe
+from eomt.recipe import Recipe
 from workbench import catalog, ground_truth
 from workbench.errors import DatasetError, OptionError, did_you_mean
 from workbench.formats import open_dataset
