@@ -26,13 +26,14 @@ from workbench.evaluation import (
     tide_ap,
 )
 from workbench.evaluation.average_precision import InstanceResult
-from workbench.evaluation.columns import Segments, join, segments_of
+from workbench.evaluation.columns import Gathered, Segments, join, segments_of
 from workbench.evaluation.confusion import Confusion
-from workbench.evaluation.instance import Geometry
+from workbench.evaluation.instance import Geometry, InstanceTally
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.per_image import Images
 from workbench.evaluation.semantic import SemanticResult
+from workbench.evaluation.tide import TideTally
 from workbench.evaluation.tide_ap import TideResult
 from workbench.formats.base import Category
 from workbench.runs import Run
@@ -177,8 +178,9 @@ def score_instances(
 ) -> InstanceScores:
     """AP for each geometry; the match table follows the first. `things_only` leaves stuff of a panoptic run out."""
     things = comparison.category_ids[comparison.isthing]
-    tallies: dict[Geometry, list[instance.InstanceTally]] = {geometry: [] for geometry in geometries}
-    tides: dict[Geometry, list[tide.TideTally]] = {geometry: [] for geometry in geometries}
+    most = max(comparison.run.store.count_segments(), comparison.ground_truth.count_segments())
+    tallies: dict[Geometry, Gathered[InstanceTally]] = {geometry: Gathered(most) for geometry in geometries}
+    tides: dict[Geometry, Gathered[TideTally]] = {geometry: Gathered(most) for geometry in geometries}
     confused = Confusion.zero(comparison.category_ids)
     keep.per_image(comparison.images.rows("instance"))
     for gt, pred in comparison.chunks():
@@ -189,25 +191,24 @@ def score_instances(
                 truth, dets = mending.by_box(truth), mending.by_box(dets)
             matched = instance.match(truth, dets, geometry, comparison.corrected)
             typed = tide.match(truth, dets, geometry, comparison.corrected)
-            tallies[geometry].append(instance.tally(truth, dets, matched))
-            tides[geometry].append(tide.tally(truth, dets, typed))
-            keep.detections(per_image.detection_rows(tallies[geometry][-1], geometry, comparison.images))
+            counts = instance.tally(truth, dets, matched)
+            tallies[geometry].add(counts)
+            tides[geometry].add(tide.tally(truth, dets, typed))
+            keep.detections(per_image.detection_rows(counts, geometry, comparison.images))
             if geometry == geometries[0]:
                 confused += confusion.of_instances(truth, dets, typed, comparison.category_ids)
                 keep.matches(matches.instance_rows(truth, dets, matched, typed))
                 keep.per_image(per_image.instance_rows(truth, dets, matched, comparison.images))
     order = ranks_of_ids(comparison.image_ids)
-    return InstanceScores(
-        {
-            geometry: average_precision.accumulate(join(parts), comparison.category_ids, order)
-            for geometry, parts in tallies.items()
-        },
-        {
-            geometry: tide_ap.dap(join(tide_parts), comparison.file_order, comparison.corrected)
-            for geometry, tide_parts in tides.items()
-        },
-        confused,
-    )
+    curves = {  # each tally goes as soon as it is put together
+        geometry: average_precision.accumulate(tallies.pop(geometry).record(), comparison.category_ids, order)
+        for geometry in geometries
+    }
+    costs = {
+        geometry: tide_ap.dap(tides.pop(geometry).record(), comparison.file_order, comparison.corrected)
+        for geometry in geometries
+    }
+    return InstanceScores(curves, costs, confused)
 
 
 def ranks_of_ids(image_ids: Sequence[str]) -> NDArray[np.int64]:
