@@ -48,9 +48,7 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
 
 def _check_setting(run: Run, setting: Setting) -> None:
     if (setting.overlap_threshold is None) == (run.task == "panoptic"):
-        raise OptionError(
-            f"{run.path}: a setting of a {run.task} run with {setting}: panoptic runs alone need an overlap."
-        )
+        raise OptionError(f"{run.path}: {setting} does not fit a {run.task} run: panoptic ones alone have an overlap.")
     low = lowest_threshold(run)
     if not low <= setting.threshold <= 1:
         raise OptionError(f"{run.path}: it knows thresholds from {low:g} to 1, not {setting.threshold:g}.")
