@@ -89,4 +89,6 @@ def bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
         return maps
     if not len(maps):
         return maps.new_zeros((0, *size))
-    return functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    # Three maps could be the colours of an image, which torch interpolates in another order on one thread of a CPU.
+    batch = maps[:, None] if len(maps) == 3 else maps[None]
+    return functional.interpolate(batch, size=size, mode="bilinear", align_corners=False).view(len(maps), *size)

@@ -17,11 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eomt import compiled_masks
 from eomt.frames import Frame, SegmentationOutputs, TargetSizes, frames, logits_of
 from eomt.resizing import Size
 
 VOID = -1
 """The value of pixels that belong to no segment."""
+
+SUM_MARGIN = 1e-5
+"""How far two float32 means of the same probabilities may be apart, ten times over."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def panoptic_segments(
     for i, contest in enumerate(contests):
         classes_i, scores_i = host_classes[i][queries[i]], host_scores[i][queries[i]]
         segment_of, kept = _survivors(areas[i], classes_i, overlap_mask_area_threshold, stuff_classes or ())
-        results.append(SegmentMap(contest.relabelled(segment_of), classes_i[kept], scores_i[kept]))
+        results.append(SegmentMap(_relabelled(contest.owner, segment_of), classes_i[kept], scores_i[kept]))
     return results
 
 
@@ -118,9 +122,9 @@ def instance_segments(
     results = []
     for i, (query_map, _) in enumerate(painted):
         kept = np.flatnonzero(scores[i] >= 0)
-        segment_of = np.full(len(scores[i]) + 1, VOID, dtype=np.int32)  # one more, which VOID as an index picks
+        segment_of = np.full(len(scores[i]), VOID, dtype=np.int32)
         segment_of[kept] = np.arange(len(kept))
-        segment_map = _to_device(segment_of, mask_logits)[query_map.long()]
+        segment_map = _relabelled(query_map, segment_of)
         results.append(SegmentMap(segment_map, host_classes[i][queries[i]][kept], scores[i][kept]))
     return results
 
@@ -159,19 +163,16 @@ def top_k_instances(
 class _Contest:
     """Which of n queries won each pixel of an image."""
 
-    winner: Tensor  # (H, W) int64, 0..n-1
-    owned: Tensor  # (H, W) bool: the winner's own mask covers the pixel
+    owner: Tensor  # (H, W) int32, 0..n-1; -1 where the winner's own mask does not cover the pixel
     areas: Tensor  # (3, n) int64 pixels: won, own mask, won and own mask
-
-    def relabelled(self, segment_of: NDArray[np.int32]) -> Tensor:
-        """(H, W) int32: the winner's entry of `segment_of` (n,) where it owns the pixel, else void."""
-        if not len(segment_of):
-            return torch.full_like(self.winner, VOID, dtype=torch.int32)
-        return torch.where(self.owned, _to_device(segment_of, self.winner)[self.winner], VOID)
 
 
 def _contest_pixels(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_threshold: float) -> _Contest:
     """Give each pixel of the image to one of n queries: mask_logits (n, h, w), scores (n,)."""
+    if compiled_masks.usable(mask_logits, frame):
+        decided = compiled_masks.contest(mask_logits, scores, frame, mask_threshold)
+        if decided is not None:
+            return _Contest(*decided)
     count, device = len(scores), mask_logits.device
     best = torch.full(frame.target, -1.0, device=device)
     winner = torch.zeros(frame.target, dtype=torch.int64, device=device)
@@ -190,7 +191,8 @@ def _contest_pixels(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_thre
     won = _count(winner.flatten(), max(count, 1))[:count]
     # Pixels that the winner does not own are counted in one bin past the end.
     won_and_own = _count(torch.where(owned, winner, count).flatten(), count + 1)[:count]
-    return _Contest(winner, owned, torch.stack([won, torch.cat(mask_areas), won_and_own]))
+    owner = torch.where(owned, winner, VOID).int() if count else torch.full_like(winner, VOID, dtype=torch.int32)
+    return _Contest(owner, torch.stack([won, torch.cat(mask_areas), won_and_own]))
 
 
 def _survivors(
@@ -216,10 +218,20 @@ def _survivors(
     return segment_of, kept
 
 
+def _relabelled(labels: Tensor, new_labels: NDArray[np.int32]) -> Tensor:
+    """(H, W) int32: each label 0..n-1 of `labels`, which may be reused, as its entry of `new_labels` (n,); -1 stays."""
+    lookup = np.append(new_labels, np.int32(VOID))  # one more, which VOID as an index picks
+    if compiled_masks.relabel(labels, lookup):
+        return labels
+    return _to_device(lookup, labels)[labels.long()]
+
+
 def _paint_instances(
     mask_logits: Tensor, class_scores: Tensor, frame: Frame, threshold: float
 ) -> tuple[Tensor, Tensor]:
     """The last valid one of n queries at each pixel, (H, W) int32 or -1, and their scores (n,), -1 where not valid."""
+    if compiled_masks.usable(mask_logits, frame):
+        return _paint_compiled(mask_logits, class_scores, frame, threshold)
     query_map = torch.full(frame.target, VOID, dtype=torch.int32, device=mask_logits.device)
     all_scores = [class_scores[:0]]
     for part in frame.chunks(len(class_scores)):
@@ -233,8 +245,23 @@ def _paint_instances(
     return query_map, torch.cat(all_scores)
 
 
+def _paint_compiled(mask_logits: Tensor, class_scores: Tensor, frame: Frame, threshold: float) -> tuple[Tensor, Tensor]:
+    """The same by compiled code. It sums probabilities in another order: close to the threshold torch sums them."""
+    _, areas, mask_scores = compiled_masks.measure(mask_logits, frame, with_masks=False)
+    scores = class_scores * mask_scores
+    near = torch.nonzero((scores.double() - threshold).abs() < SUM_MARGIN)[:, 0]
+    for query in near.tolist():
+        scores[query] = class_scores[query] * _mask_scores(frame.upsample(mask_logits[query : query + 1]))[2][0]
+    valid = (areas > 0) & (scores.double() >= threshold)
+    order = torch.where(valid, torch.arange(len(valid), dtype=torch.int32), VOID)
+    return compiled_masks.paint(mask_logits, order.numpy(), frame), torch.where(valid, scores, -1.0)
+
+
 def _masks_and_scores(mask_logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
     """Binary masks (n, *target) and mean probabilities (n,), 0 for an empty mask, of mask_logits (n, h, w)."""
+    if compiled_masks.usable(mask_logits, frame):
+        masks, _, scores = compiled_masks.measure(mask_logits, frame, with_masks=True)
+        return masks, scores
     parts = [_mask_scores(frame.upsample(mask_logits[part])) for part in frame.chunks(len(mask_logits))]
     return torch.cat([masks for masks, _, _ in parts]), torch.cat([scores for _, _, scores in parts])
 

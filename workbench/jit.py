@@ -1,29 +1,3 @@
-"""Compiling a kernel once per machine: numba with its disk cache, and without it where no folder can be written.
+"""Compiling a kernel once per machine, as `eomt` does it: see `eomt.jit`, which costs no torch."""
 
-Importing this module imports numba (about half a second): do it inside the function that needs a kernel.
-"""
-
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import numba
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(*signatures: str) -> Callable[[Function], Function]:
-    """Compile the decorated function for these numba signatures now; a later process loads the machine code from disk.
-
-    The kernel releases the interpreter lock. numba keeps its files beside the source, or in the user's cache folder
-    (`NUMBA_CACHE_DIR` names another); where neither can be written, or the disk is full, the kernel still works and is
-    compiled again in the next process.
-    """
-
-    def compile_now(function: Function) -> Function:
-        try:
-            kernel: Function = numba.njit(list(signatures), cache=True, nogil=True)(function)
-        except (RuntimeError, OSError):  # "no locator available", or the cache file could not be written
-            kernel = numba.njit(list(signatures), nogil=True)(function)
-        return kernel
-
-    return compile_now
+from eomt.jit import compiled as compiled

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from eomt import EomtImageProcessor, frames
+from eomt import EomtImageProcessor, compiled_masks, frames
 from eomt.errors import ProcessorError
 from eomt.post_processing import instance_segments, panoptic_segments, top_k_instances
 from tests.reference.oracles import transformers_processors
@@ -231,6 +231,12 @@ def test_top_k_without_any_mask_is_empty():
     assert len(result.scores) == len(result.class_index) == len(result.mask_index) == 0
 
 
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """The operators of torch, as on a GPU."""
+    monkeypatch.setattr(compiled_masks, "trusted_kernels", lambda: None)
+
+
 class _CountHostWaits(TorchFunctionMode):
     count = 0
 
@@ -240,7 +246,7 @@ class _CountHostWaits(TorchFunctionMode):
 
 
 @pytest.mark.parametrize("function", [panoptic_segments, instance_segments])
-def test_the_host_is_not_asked_once_a_segment(function):
+def test_the_host_is_not_asked_once_a_segment(function, without_kernels):
     grid = 32
     boxes = [(y, x, y + 3, x + 3) for y in range(0, grid, 4) for x in range(0, grid, 4)]
     outputs = outputs_of(rectangles(grid, boxes), [i % 3 for i in range(len(boxes))], [0.9] * len(boxes), classes=3)
@@ -254,7 +260,7 @@ def test_the_host_is_not_asked_once_a_segment(function):
 
 
 @pytest.mark.parametrize("function", [panoptic_segments, instance_segments, top_k_instances])
-def test_the_host_is_not_asked_once_an_image(function):
+def test_the_host_is_not_asked_once_an_image(function, without_kernels):
     waits = []
     for rows in (1, 6):
         outputs = random_outputs(0, rows=rows)
