@@ -88,9 +88,10 @@ def _contest(
         values = probabilities.mul_(scores[part, None, None])
         taken = torch.empty_like(inside)
         for value, number, mine in zip(values, query[part], taken, strict=True):
-            torch.logical_or(value > best, (value == best) & (number < holder), out=mine)
-            best = torch.where(mine, value, best)
-            holder = torch.where(mine, number, holder)
+            torch.gt(value, best, out=mine)
+            mine |= (value == best) & (holder > number)
+            torch.maximum(best, value, out=best)
+            holder.masked_fill_(mine, number)
         masks.append(_changes(inside))
         gains.append(_changes(taken))
     pixels = frame.target[0] * frame.target[1]
