@@ -8,6 +8,7 @@ Source: cocodataset/cocoapi, common/maskApi.c (rleToString, rleFrString).
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -16,8 +17,10 @@ import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 _OFFSET, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
+_LOW_BITS, _HIGHEST = np.uint8(0x1F), 0x3F
 _LONGEST_CODE = 7  # characters that a run of `_MOST_PIXELS`, or a difference of two runs, can need
 _MOST_PIXELS = 2**31 - 1  # of an image: the compiled code counts them in 32 bits
+_BLOCK = 1 << 16  # characters that are looked at together: their numbers stay in the processor's cache
 _WORTH_COMPILING = 200_000  # characters, or runs, from which on NumPy takes longer than numba takes to load
 
 
@@ -44,10 +47,7 @@ class Runs:
         if kernels is not None:
             areas: NDArray[np.int64] = kernels.sums(self.lengths, self.offsets)[1]
             return areas
-        ones = self.lengths.copy()
-        position = np.arange(len(ones)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
-        ones[position % 2 == 0] = 0
-        return _segment_sums(ones, self.offsets)
+        return _sums_of_kinds(self)[1]
 
     def totals(self) -> NDArray[np.int64]:
         """Pixels in each mask, set or not, int64 of shape (n,): height x width of a valid one."""
@@ -82,17 +82,17 @@ def parse_runs(column: pa.Array | pa.ChunkedArray | list[bytes]) -> Runs:
 
 
 def _parse_with_numpy(raw: NDArray[np.uint8], starts: NDArray[np.int64]) -> Runs:
-    code = raw.astype(np.int64) - _OFFSET
-    if len(code) and (code.min() < 0 or code.max() > 0x3F):
-        row = int(np.searchsorted(starts, np.flatnonzero((code < 0) | (code > 0x3F))[0], side="right") - 1)
+    code = raw - np.uint8(_OFFSET)  # what lies below the offset wraps around to the largest values
+    if len(code) and code.max() > _HIGHEST:
+        row = int(np.searchsorted(starts, np.flatnonzero(code > _HIGHEST)[0], side="right") - 1)
         raise RleError(f"row {row}: RLE counts hold a character outside the code (0x30 to 0x6f)")
-    ends = np.flatnonzero((code & _MORE) == 0)  # last character of each number
-    filled = np.diff(starts) > 0
-    if not np.isin(starts[1:][filled] - 1, ends, assume_unique=True).all():
-        row = int(np.flatnonzero(filled)[~np.isin(starts[1:][filled] - 1, ends)][0])
-        raise RleError(f"row {row}: RLE counts end in the middle of a number")
+    is_last = code < _MORE  # of its number
+    cut = np.flatnonzero((np.diff(starts) > 0) & ~is_last[starts[1:] - 1]) if len(code) else starts[:0]
+    if len(cut):
+        raise RleError(f"row {int(cut[0])}: RLE counts end in the middle of a number")
+    ends = np.flatnonzero(is_last)
     offsets = np.searchsorted(ends, starts, side="left").astype(np.int64)
-    numbers = _read_numbers(code, ends, offsets)
+    numbers = _read_numbers(code, is_last, ends, offsets)
     return Runs(_undo_differences(numbers, offsets), offsets)
 
 
@@ -102,6 +102,8 @@ def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
     Counts that do not hang pycocotools.mask.iou or make its decode read uninitialised memory. Each run is held against
     its image before any are added: a crafted sum could wrap around to the right number.
     """
+    if _runs_fit(runs, pixels) and np.array_equal(runs.totals(), pixels):
+        return
     large = np.flatnonzero(pixels > _MOST_PIXELS)
     if len(large):
         row = int(large[0])
@@ -117,6 +119,41 @@ def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
         raise RleError(
             f"row {row}: RLE counts sum to {int(runs.totals()[row])}, not height x width = {int(pixels[row])}"
         )
+
+
+def fit(column: pa.Array | pa.ChunkedArray, pixels: NDArray[np.int64], areas: NDArray[np.int64]) -> bool:
+    """Whether each row can be read, fills its `pixels` and has its `areas` set: every check at once, without a reason."""
+    raw, starts = _concatenated(column)
+    kernels = _kernels(len(raw))
+    if kernels is not None:
+        return bool(kernels.fit(raw.copy(), starts.copy(), pixels, areas.copy(), _LONGEST_CODE, _MOST_PIXELS))
+    blocks = np.unique(np.searchsorted(starts, np.arange(0, len(raw), _BLOCK), side="left")).tolist()
+    return all(
+        _block_fits(raw[starts[a] : starts[b]], starts[a : b + 1] - starts[a], pixels[a:b], areas[a:b])
+        for a, b in pairwise([*blocks, len(pixels)])
+    )
+
+
+def _block_fits(
+    raw: NDArray[np.uint8], starts: NDArray[np.int64], pixels: NDArray[np.int64], areas: NDArray[np.int64]
+) -> bool:
+    try:
+        runs = _parse_with_numpy(raw, starts)
+    except RleError:
+        return False
+    if not _runs_fit(runs, pixels):
+        return False
+    zeros, ones = _sums_of_kinds(runs)
+    return np.array_equal(zeros + ones, pixels) and np.array_equal(ones, areas)
+
+
+def _runs_fit(runs: Runs, pixels: NDArray[np.int64]) -> bool:
+    """Whether no run is negative or so long that the sums could wrap around."""
+    return bool(
+        pixels.max(initial=0) <= _MOST_PIXELS
+        and runs.lengths.min(initial=0) >= 0
+        and runs.lengths.max(initial=0) <= pixels.max(initial=0)
+    )
 
 
 def _kernels(size: int) -> ModuleType | None:
@@ -150,38 +187,57 @@ def _concatenated(
     return raw, np.concatenate([[0], np.cumsum([len(counts) for counts in column], dtype=np.int64)]).astype(np.int64)
 
 
-def _read_numbers(code: NDArray[np.int64], ends: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    begins = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    sizes = ends - begins + 1
-    if len(sizes) and sizes.max() > _LONGEST_CODE:
-        row = int(np.searchsorted(offsets, int(np.argmax(sizes)), side="right") - 1)
+def _read_numbers(
+    code: NDArray[np.uint8], is_last: NDArray[np.bool_], ends: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The numbers whose last characters are at `ends`. Nearly all have one or two, which every character is read as."""
+    highest = ((code & _LOW_BITS) ^ _SIGN).astype(np.int16) - _SIGN  # of a number's last character, with its sign
+    two = highest.copy()
+    two[1:] = np.where(is_last[:-1], highest[1:], (highest[1:] << _BITS) | (code[:-1] & _LOW_BITS))
+    numbers = two[ends].astype(np.int64)
+    third = np.flatnonzero(~is_last[:-2] & ~is_last[1:-1] & is_last[2:]) + 2  # last of three or more
+    which = np.searchsorted(ends, third)
+    sizes = np.diff(ends, prepend=-1)[which]
+    if sizes.max(initial=0) > _LONGEST_CODE:
+        row = int(np.searchsorted(offsets, which[int(np.argmax(sizes))], side="right") - 1)
         raise RleError(f"row {row}: RLE counts hold a number of more than {_LONGEST_CODE} characters")
-    numbers = np.zeros(len(ends), dtype=np.int64)
-    for place in range(int(sizes.max()) if len(sizes) else 0):
+    values = highest[third].astype(np.int64)
+    for place in range(1, _LONGEST_CODE):
         has = sizes > place
-        numbers[has] |= (code[begins[has] + place] & 0x1F) << (_BITS * place)
-    negative = (code[ends] & _SIGN) != 0
-    shift = np.minimum(_BITS * sizes, 63)
-    numbers[negative] |= np.int64(-1) << shift[negative]
+        values[has] = (values[has] << _BITS) | (code[third[has] - place] & _LOW_BITS)
+    numbers[which] = values
     return numbers
 
 
 def _undo_differences(numbers: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Runs 3, 4, 5, ... are stored as differences from the run two before: sum odd and even places separately."""
-    position = np.arange(len(numbers)) - np.repeat(offsets[:-1], np.diff(offsets))
-    lengths = numbers.copy()
+    """Runs 3, 4, 5, ... are stored as differences from the run two before: sum every second number.
+
+    The sums go through all masks; what they had reached before a mask's chain is taken off again. Its even chain begins
+    at run 2, as run 0 is not the base of run 2; its odd one at run 1.
+    """
+    lengths = np.empty_like(numbers)
+    begins, stops = offsets[:-1], offsets[1:]
     for parity in (0, 1):
-        # Run 0 is not the base of run 2: the even chain starts at run 2, the odd one at run 1.
-        places = np.flatnonzero((position % 2 == parity) & (position > 0))
-        if not len(places):
-            continue
-        sums = np.cumsum(numbers[places])
-        starts = np.flatnonzero(position[places] == (1 if parity else 2))
-        base = np.where(starts > 0, sums[np.maximum(starts - 1, 0)], 0)
-        lengths[places] = sums - np.repeat(base, np.diff(np.append(starts, len(places))))
+        of_mask = (stops + 1 - parity) // 2 - (begins + 1 - parity) // 2  # how many of these places each mask has
+        sums = np.cumsum(numbers[parity::2])
+        is_even_chain = begins % 2 == parity
+        before = (begins + is_even_chain + 1 - parity) // 2 - 1  # run 0, or the last number of the mask before
+        reached = np.where(before >= 0, np.take(sums, before, mode="clip"), 0) if len(sums) else before
+        lengths[parity::2] = sums - np.repeat(reached, of_mask)
+    first = begins[stops > begins]
+    lengths[first] = numbers[first]
     return lengths
 
 
 def _segment_sums(values: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     sums = np.concatenate([[0], np.cumsum(values)])
     return np.asarray(sums[offsets[1:]] - sums[offsets[:-1]], dtype=np.int64)
+
+
+def _sums_of_kinds(runs: Runs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels of zeros and of ones of each mask: every second run."""
+    begins, stops = runs.offsets[:-1], runs.offsets[1:]
+    sums = [np.concatenate([[0], np.cumsum(runs.lengths[parity::2])]) for parity in (0, 1)]
+    even, odd = (each[(stops + 1 - parity) // 2] - each[(begins + 1 - parity) // 2] for parity, each in enumerate(sums))
+    starts_even = begins % 2 == 0
+    return np.where(starts_even, even, odd), np.where(starts_even, odd, even)

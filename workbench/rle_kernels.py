@@ -56,3 +56,53 @@ def sums(lengths: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.i
         for run in range(offsets[row], offsets[row + 1]):
             total[(run - offsets[row]) % 2, row] += lengths[run]
     return total
+
+
+@compiled("boolean(uint8[::1], int64[::1], int64[::1], int64[::1], int64, int64)")
+def fit(
+    characters: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    pixels: NDArray[np.int64],
+    areas: NDArray[np.int64],
+    longest: int,
+    most: int,
+) -> bool:
+    """`rle.fit`: whether `parse`, `rle.check` and the areas are all right, without keeping a run."""
+    for row in range(len(starts) - 1):
+        if pixels[row] > most:
+            return False
+        at, stop = starts[row], starts[row + 1]
+        zeros = ones = zeros_before = ones_before = run = 0
+        while at < stop:
+            code = int(characters[at]) - 48
+            at += 1
+            if code < 0 or code > 0x3F:
+                return False
+            number, size = code & 0x1F, 1
+            while code & 0x20:
+                if at == stop or size == longest:
+                    return False
+                code = int(characters[at]) - 48
+                at += 1
+                if code < 0 or code > 0x3F:
+                    return False
+                number |= (code & 0x1F) << (5 * size)
+                size += 1
+            if code & 0x10:
+                number |= -1 << (5 * size)
+            if run % 2 == 0:
+                if run > 2:
+                    number += zeros_before
+                zeros_before = number
+                zeros += number
+            else:
+                if run > 2:
+                    number += ones_before
+                ones_before = number
+                ones += number
+            if number < 0 or number > pixels[row]:
+                return False
+            run += 1
+        if zeros + ones != pixels[row] or ones != areas[row]:
+            return False
+    return True

@@ -127,13 +127,17 @@ def check_rle(table: pa.Table, origin: str) -> rle.Runs:
 
 
 def _checked_runs(table: pa.Table, column: str, origin: str) -> rle.Runs:
-    size = table["height"].to_numpy().astype(np.int64) * table["width"].to_numpy()
     try:
         runs = rle.parse_runs(table[column])
-        rle.check(runs, size)
+        rle.check(runs, _pixels(table))
     except rle.RleError as error:
         raise SegmentTableError(f"{origin}: {error}. Write the file again, or leave the row out.") from error
     return runs
+
+
+def _pixels(table: pa.Table) -> NDArray[np.int64]:
+    """height x width of each row's image, (rows,)."""
+    return np.asarray(table["height"].to_numpy().astype(np.int64) * table["width"].to_numpy())
 
 
 def void_mask(table: pa.Table) -> NDArray[np.bool_]:
@@ -191,7 +195,7 @@ def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
         raise SegmentTableError(
             f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}"
         )
-    if "counts" in schema.names:
+    if "counts" in schema.names and not rle.fit(table["counts"], _pixels(table), table["area"].to_numpy()):
         check_rle(table, str(path))
     if "gains" in schema.names:
         _checked_runs(table, "gains", f"{path}, column gains")

@@ -10,7 +10,7 @@ file without one is what a crash left, and the next writer removes it.
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ class SegmentStore:
         self.folder, self.schema = folder, schema
         self.segments_folder = folder / segments
         self.images_folder = folder / "images"
-        self._read_part = lru_cache(maxsize=_PARTS_KEPT)(self._read_part_uncached)
+        self._kept: dict[str, pa.Table] = {}
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
@@ -80,7 +80,10 @@ class SegmentStore:
     def _part_of_image(self) -> dict[str, str]:
         index: dict[str, str] = {}
         for part in self.parts:
-            for image_id in pq.read_table(self.images_folder / part, columns=["image_id"])["image_id"].to_pylist():
+            # pq.read_table gives the same by way of a data set, which takes several times as long.
+            with pq.ParquetFile(self.images_folder / part) as file:
+                image_ids = file.read(columns=["image_id"])["image_id"].to_pylist()
+            for image_id in image_ids:
                 if image_id in index:
                     raise SegmentTableError(f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}.")
                 index[image_id] = part
@@ -90,8 +93,15 @@ class SegmentStore:
         table = self._read_part(part)
         return table.filter(pc.is_in(table["image_id"], value_set=wanted))
 
-    def _read_part_uncached(self, part: str) -> pa.Table:
-        return read_parquet([self._segments_file(part)], self.schema)
+    def _read_part(self, part: str) -> pa.Table:
+        """A shard, decoded. The one used longest ago is let go before another is read: two are held, never three."""
+        table = self._kept.pop(part, None)
+        if table is None:
+            while len(self._kept) >= _PARTS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            table = read_parquet([self._segments_file(part)], self.schema)
+        self._kept[part] = table
+        return table
 
     def _segments_file(self, part: str) -> Path:
         """The segments of a committed shard. Raises SegmentTableError where they are lost."""

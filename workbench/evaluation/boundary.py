@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from workbench import rle
 from workbench.evaluation.columns import Segments
-from workbench.evaluation.overlaps import characters_of, compiled_kernels, intersect
+from workbench.evaluation.overlaps import compiled_kernels, intersect
 from workbench.evaluation.panoptic import PairIou
 
 DILATION_RATIO = 0.02
@@ -46,7 +46,7 @@ def outlines(segments: Segments, ratio: float = DILATION_RATIO) -> Segments:
     if kernels is None or decoder is None:
         counts, area = _outlines_with_numpy(segments, distances)
     else:
-        runs = decoder.decode_runs(*characters_of(segments))
+        runs = decoder.decode_runs(*segments.characters())
         ends, offsets = kernels.outline_runs(*runs, segments.height, distances)
         counts, area = _binary(*kernels.encode_runs(ends, offsets)), _areas(ends, offsets)
     return replace(segments, counts=counts, area=area)

@@ -66,6 +66,13 @@ class Segments:
             }
         )
 
+    def characters(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """All rows' compressed counts one after another, and where each row's begin (rows + 1,)."""
+        _, offsets, data = self.counts.buffers()
+        starts = np.frombuffer(offsets, dtype=np.int64)[self.counts.offset :][: len(self) + 1]
+        characters = np.frombuffer(data or b"", dtype=np.uint8)
+        return characters[starts[0] : starts[-1]].copy(), starts - starts[0]
+
     def rles(self) -> list[dict[str, object]]:
         """The masks as pycocotools takes them."""
         rows = zip(self.height.tolist(), self.width.tolist(), self.counts.to_pylist(), strict=True)

@@ -1,7 +1,7 @@
 """One table of intersections between two segment tables: the source of PQ, of the confusion matrix and of matches.
 
-Two masks are intersected by merging their runs, so no mask is ever painted. The merge is compiled; where numba cannot
-be imported, pycocotools gives the same integers.
+Maps, whose segments are disjoint, are intersected all at once (`maps.py`), other masks two by two by merging their
+runs: no mask is ever painted. The merge is compiled; where numba cannot be imported, pycocotools does it.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
+from workbench.evaluation import maps
 from workbench.evaluation.columns import Segments
 
 
@@ -35,6 +36,9 @@ def intersect(first: Segments, second: Segments) -> Overlaps:
     An image must have the same size on both sides (see `agreement.check_sizes`).
     """
     kernels = compiled_kernels()
+    of_maps = maps.intersect_maps(first, second, _rows_of_shared_images(first, second), kernels and maps.kernels())
+    if of_maps is not None:
+        return Overlaps(of_maps[:, 0], of_maps[:, 1], of_maps[:, 2])
     if kernels is None:
         return _intersect_with_pycocotools(first, second)
     return _intersect_compiled(first, second, kernels)
@@ -60,20 +64,12 @@ def compiled_kernels() -> ModuleType | None:
 def _intersect_compiled(first: Segments, second: Segments, kernels: ModuleType) -> Overlaps:
     rows_first, rows_second = _rows_of_shared_images(first, second)
     pairs = kernels.intersect_runs(
-        *kernels.decode_runs(*characters_of(first)),
+        *kernels.decode_runs(*first.characters()),
         rows_first,
-        *kernels.decode_runs(*characters_of(second)),
+        *kernels.decode_runs(*second.characters()),
         rows_second,
     )
     return Overlaps(pairs[:, 0], pairs[:, 1], pairs[:, 2])
-
-
-def characters_of(segments: Segments) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All rows' compressed counts one after another, and where each row's begin."""
-    _, offsets, data = segments.counts.buffers()
-    starts = np.frombuffer(offsets, dtype=np.int64)[segments.counts.offset :][: len(segments) + 1]
-    characters = np.frombuffer(data or b"", dtype=np.uint8)
-    return characters[starts[0] : starts[-1]].copy(), starts - starts[0]
 
 
 def _intersect_with_pycocotools(first: Segments, second: Segments) -> Overlaps:
