@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.auditing.api import audit
     from workbench.errors import WorkbenchError
     from workbench.evaluation.compare import compare
     from workbench.evaluation.evaluation import evaluate
@@ -28,6 +29,7 @@ _HOME = {
     "Bootstrap": "workbench.evaluation.resampling",
     "Run": "workbench.runs",
     "WorkbenchError": "workbench.errors",
+    "audit": "workbench.auditing.api",
     "compare": "workbench.evaluation.compare",
     "evaluate": "workbench.evaluation.evaluation",
     "export": "workbench.exports.api",
@@ -42,6 +44,7 @@ __all__ = [
     "Run",
     "WorkbenchError",
     "__version__",
+    "audit",
     "compare",
     "evaluate",
     "export",

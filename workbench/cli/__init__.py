@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("workbench.cli.bench:bench", "Measure our speed against the official tools."),
     "train": ("workbench.cli.train:train", "Train or fine-tune a model on a dataset."),
     "report": ("workbench.cli.report:report", "Write a page about runs, with pictures of their errors."),
+    "audit": ("workbench.cli.audit:audit", "Find labels that are probably wrong."),
     "browse": ("workbench.cli.browse:browse", "See ground truth, runs and their errors in FiftyOne."),
     "prelabel": ("workbench.cli.prelabel:prelabel", "Put predictions into FiftyOne as labels to correct."),
     "pull": ("workbench.cli.pull:pull", "Take corrected labels home from FiftyOne."),

@@ -74,6 +74,23 @@ class RunPart:
 
 def page(contents: Sequence[tuple[RunContent, Sequence[Gallery]]], pairs: Sequence[Pair] = ()) -> str:
     """The HTML of a report on one run, or on several and their differences from the first."""
+    from markupsafe import Markup
+
+    runs = [
+        RunPart(f"run-{i}", content, galleries, _charts(content, f"run-{i}", Markup))
+        for i, (content, galleries) in enumerate(contents, start=1)
+    ]
+    return rendered(
+        "report.html.j2",
+        title=title(contents),
+        subtitle=subtitle([content for content, _ in contents]),
+        runs=runs,
+        pairs=[_pair(pair, i, Markup) for i, pair in enumerate(pairs, start=1)],
+    )
+
+
+def rendered(template: str, **content: Any) -> str:
+    """A page of the template, with our style sheet, script and policy, and `content` escaped wherever it is text."""
     import jinja2
     from markupsafe import Markup
 
@@ -88,19 +105,12 @@ def page(contents: Sequence[tuple[RunContent, Sequence[Gallery]]], pairs: Sequen
         percent=percent, interval=interval, shown=shown, blank=blank, signed=signed, sentence=sentence
     )
     css, script = (_text(name) for name in ("report.css", "report.js"))
-    runs = [
-        RunPart(f"run-{i}", content, galleries, _charts(content, f"run-{i}", Markup))
-        for i, (content, galleries) in enumerate(contents, start=1)
-    ]
-    return environment.get_template("report.html.j2").render(
-        title=title(contents),
-        subtitle=subtitle([content for content, _ in contents]),
+    return environment.get_template(template).render(
         policy=policy(css, script),
         css=Markup(css),  # our own files: escaping would break them, and their hashes
         script=Markup(script),
-        runs=runs,
-        pairs=[_pair(pair, i, Markup) for i, pair in enumerate(pairs, start=1)],
         version=workbench.__version__,
+        **content,
     )
 
 

@@ -12,7 +12,7 @@ from workbench.errors import FiftyOneError
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.runs import Run
-from workbench.voxel51 import appearance, evaluations, names, views
+from workbench.voxel51 import appearance, auditing, evaluations, names, views
 from workbench.voxel51.matches import MatchTable
 from workbench.voxel51.push import (
     Predicted,
@@ -176,7 +176,8 @@ class _Pushing:
             evaluations.save_maps(self.target, keys, metrics, pushed.pixels)
         else:
             evaluations.save_objects(self.target, keys, run.path, metrics, pushed.tally)
-        self.views += views.save_views(self.target, keys.pred_field, keys, task, scored.matches.has_error_types)
+        saved = views.save_views(self.target, keys.pred_field, keys, task, scored.matches.has_error_types)
+        self.views += saved if task == "semantic" else auditing.with_suspects(self.target, keys, run, saved)
 
     def _remember(
         self, pushed: Pushed, truth: Truth | None, pred_field: str | None = None, keys: Keys | None = None

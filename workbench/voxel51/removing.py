@@ -1,7 +1,7 @@
 """Taking a run out of a FiftyOne dataset again: its field, its evaluations, its views."""
 
 from workbench.errors import FiftyOneError, did_you_mean
-from workbench.voxel51 import appearance, push_maps, views
+from workbench.voxel51 import appearance, auditing, push_maps, views
 from workbench.voxel51.scoring import CONFUSED, ERROR, SCORE_FIELDS
 from workbench.voxel51.target import Target, existing_target
 
@@ -16,11 +16,14 @@ def remove_run(name: str, field: str) -> Target:
     if field not in runs:
         raise FiftyOneError(f"FiftyOne dataset {name!r} has no run {field!r}. {did_you_mean(field, runs)}")
     views.delete_views(target, field)
+    for gt_field in target.info["ground_truth"]:
+        auditing.forget(target, gt_field, field)  # the tag, which is on objects of the ground truth
     for key in runs[field].get("evaluations", []):
         if target.dataset.has_evaluation(key):
             target.dataset.delete_evaluation(key)
     schema = target.dataset.get_field_schema(flat=True)
-    left = [path for path in _own_paths(target, runs[field].get("evaluations", [])) if path in schema]
+    own = _own_paths(target, runs[field].get("evaluations", []))
+    left = [path for path in (*own, *auditing.own_paths(target.info["ground_truth"], field)) if path in schema]
     target.dataset.delete_sample_fields([*left, field], error_level=1)
     del runs[field]
     target.save_info()

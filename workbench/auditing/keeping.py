@@ -1,0 +1,51 @@
+"""What an audit leaves in a run's folder, and whether it is of the run's evaluation as it is now."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench import runs
+from workbench.files.replacing import new_file
+from workbench.runs import Run
+from workbench.segments import write_parquet
+
+VERSION = 1
+TABLE, IMAGES, CSV, SUMMARY = "audit.parquet", "audit_images.parquet", "audit.csv", "audit.json"
+_BOX = ("x", "y", "w", "h")
+
+
+def keep(folder: Path, table: pa.Table, images: pa.Table, summary: Mapping[str, Any]) -> None:
+    """Write the files of an audit; audit.json goes first and comes last, so that what it stands beside is its own."""
+    with runs.lock(folder):
+        (folder / SUMMARY).unlink(missing_ok=True)
+        for name, content in ((TABLE, table), (IMAGES, images)):
+            with new_file(folder / name) as partial:
+                write_parquet(content, partial)
+        with new_file(folder / CSV) as partial:
+            _write_csv(table, partial)
+        runs.write_json(folder / SUMMARY, summary)
+
+
+def kept(run: Run) -> pa.Table | None:
+    """The ranking that an audit of the run left; None where there is none of its latest evaluation."""
+    try:
+        summary = json.loads((run.path / SUMMARY).read_text(encoding="utf-8"))
+        current = run.metrics()["provenance"]["evaluated"] == summary["evaluated"]
+        return pq.read_table(run.path / TABLE) if current and summary["version"] == VERSION else None
+    except FileNotFoundError:
+        return None
+
+
+def _write_csv(table: pa.Table, path: Path) -> None:
+    """The ranking with a column for each number of the box."""
+    columns = [name for name in table.column_names if name != "bbox"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *_BOX])
+        for row in table.to_pylist():
+            writer.writerow([*(row[name] for name in columns), *row["bbox"]])
