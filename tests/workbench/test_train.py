@@ -81,6 +81,7 @@ def test_saving_validating_and_gradient_checkpointing_change_nothing(tiny: Path)
 
 def test_a_resume_after_kill_9_gives_the_weights_and_the_curve_of_an_undisturbed_training(tiny: Path) -> None:
     options: dict[str, Any] = {"steps": 40, "batch_size": 2, "ema": 0.9, "log_every": 3, "save_every": 2}
+    options |= {"dense_weight": 2.0, "dense_until": 1.0}
     undisturbed = workbench.train("scenes_val", config=tiny, out="undisturbed", progress=False, **options)
     flags = [text for name, value in options.items() for text in ("--" + name.replace("_", "-"), str(value))]
     arguments = ("--dataset", "scenes_val", "--config", tiny, *flags, "--out", "killed")
@@ -210,6 +211,20 @@ def test_the_loss_is_the_sum_of_its_parts_and_the_lines_are_means(tiny: Path) ->
     assert pairs[1]["lr_heads"] == each[3]["lr_heads"] and pairs[1]["epoch"] == pytest.approx(8 / 60, abs=1e-4)
 
 
+def test_the_recipes_numbers_reach_the_training(tiny: Path) -> None:
+    options = {"betas": (0.8, 0.98), "annealing": (0.0, 0.5), "lr_end": 0.5, "dense_weight": 2.0, "dense_until": 0.5}
+    training = workbench.train("scenes_val", config=tiny, out="out", **options, **SHORT)
+    recipe = json.loads((training.path / "train.json").read_text())["identity"]["recipe"]
+    assert recipe["betas"] == [0.8, 0.98] and recipe["annealing_span"] == [0, 0.5] and recipe["end_share"] == 0.5
+    assert recipe["dense_weight"] == 2 and recipe["dense_until"] == 0.5
+    dense = [line["loss_dense"] for line in training.history]
+    assert min(dense[:3]) > 0 and dense[3:] == [0, 0, 0]
+    for line in training.history:
+        parts = line["loss_mask"] + line["loss_dice"] + line["loss_cross_entropy"] + line["loss_dense"]
+        assert line["loss"] == pytest.approx(parts, rel=1e-5)
+    assert "dense" not in " ".join(weights(training))
+
+
 def test_a_finished_training_is_not_repeated(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = workbench.train("scenes_val", config=tiny, **SHORT)
     assert trained.path == Path("trainings/scenes_val-panoptic-tiny")
@@ -299,6 +314,12 @@ def test_two_trainings_never_share_a_folder(tiny: Path) -> None:
         ({"lr": 0.0}, "--lr is 0.0; it must be above 0"),
         ({"ema": 1.5}, "--ema is 1.5"),
         ({"scale": (2.0, 1.0)}, "--scale is 2 1"),
+        ({"annealing": (0.5, 0.2)}, "--annealing is 0.5 0.2; give START END"),
+        ({"annealing": (0.5, 2.0)}, "--annealing is 0.5 2; it must be at least 0 and at most 1"),
+        ({"lr_end": -0.5}, "--lr-end is -0.5"),
+        ({"betas": (0.9, 1.0)}, "--betas is 0.9 1; each must be below 1"),
+        ({"dense_weight": -1.0}, "--dense-weight is -1.0; it must be at least 0"),
+        ({"dense_until": 0.0}, "--dense-until is 0.0; it must be above 0"),
         ({"dtype": "float16"}, "gradients underflow"),
         ({"augmentation": "some"}, "no augmentation 'some'"),
         ({"workers": -1}, "--workers is -1"),

@@ -1,6 +1,7 @@
 """Two processes that train together do what one does with the double batch, and one of them writes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,11 +38,12 @@ def stripes(folder: Path, count: int = 8) -> Path:
     return definition
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, accumulate: int) -> None:
+@pytest.mark.parametrize(("accumulate", "dense_weight"), [(1, 0.0), (2, 1.0)])
+def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, accumulate: int, dense_weight: float) -> None:
     dataset, config = stripes(tmp_path), tiny_config(tmp_path, image_size=SIDE)
     # Adam turns the rounding of a gradient near zero into a whole step, so the weights are compared after a few.
-    common = {"config": str(config), "steps": 4, "log_every": 1, "accumulate": accumulate, "scale": (1.0, 2.0)}
+    common: dict[str, Any] = {"config": str(config), "steps": 4, "log_every": 1, "scale": (1.0, 2.0)}
+    common |= {"accumulate": accumulate, "dense_weight": dense_weight, "dense_until": 0.7}
     train_in(1, tmp_path, str(dataset), out="one", batch_size=4, **common)
     train_in(2, tmp_path, str(dataset), out="two", batch_size=2, val=str(dataset), eval_every=2, **common)
     one, two = (read_entries(tmp_path / out / "history.jsonl") for out in ("one", "two"))
@@ -50,6 +52,8 @@ def test_two_processes_train_as_one_with_the_double_batch(tmp_path: Path, accumu
     for a, b in zip(alone, together, strict=True):
         for name in ("loss", "loss_mask", "loss_dice", "loss_cross_entropy", "gradient_norm"):
             assert b[name] == pytest.approx(a[name], rel=2e-4), name
+        assert ("loss_dense" in b) == bool(dense_weight)
+        assert b.get("loss_dense", 0) == pytest.approx(a.get("loss_dense", 0), rel=2e-4)
     assert len([line for line in two if "metric" in line]) == 2
     before, after = (load_file(tmp_path / out / "last" / "model.safetensors") for out in ("one", "two"))
     moved = max(float((before[key] - after[key]).abs().max()) for key in before)

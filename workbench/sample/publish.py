@@ -29,7 +29,7 @@ def publish(trained: Path, folder: Path) -> None:
 @click.argument("trained", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def main(trained: Path, folder: Path) -> None:
-    """Publish the model in TRAINED, as `workbench.sample.train` left it, in FOLDER."""
+    """Publish the model in TRAINED, a checkpoint of `workbench train`, in FOLDER."""
     torch.set_num_threads(1)
     publish(trained, folder)
 
