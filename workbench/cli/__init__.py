@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("workbench.cli.audit:audit", "Find labels that are probably wrong."),
     "browse": ("workbench.cli.browse:browse", "See ground truth, runs and their errors in FiftyOne."),
     "prelabel": ("workbench.cli.prelabel:prelabel", "Put predictions into FiftyOne as labels to correct."),
+    "plugin": ("workbench.cli.plugin:plugin", "Print where FiftyOne finds the workbench's plugin."),
     "pull": ("workbench.cli.pull:pull", "Take corrected labels home from FiftyOne."),
     "datasets": ("workbench.cli.datasets:datasets", "List, show, check, add and download datasets."),
     "models": ("workbench.cli.models:models", "List, show and convert checkpoints."),

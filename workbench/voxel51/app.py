@@ -1,16 +1,27 @@
 """FiftyOne's App: started on a dataset, and kept running until it is closed or stopped."""
 
 import ipaddress
+import os
 from typing import Any
 
+from workbench.runs import DEFAULT_ROOT
+from workbench.voxel51 import plugin_folder
 from workbench.voxel51.installed import fiftyone
 
 LOOPBACK = "127.0.0.1"
 PORT = 5151
+RUNS_VARIABLE = "WORKBENCH_RUNS"
+"""Tells the plugin where run folders go."""
 
 
 def launch(dataset: Any, port: int = PORT, address: str = LOOPBACK, remote: bool = False) -> Any:
-    """Start the App on a FiftyOne dataset; returns its session. `remote` opens no browser on this machine."""
+    """Start the App on a FiftyOne dataset, with the workbench's plugin; returns its session.
+
+    `remote` opens no browser on this machine.
+    """
+    # For the App's server, which inherits them: it works in a folder of its own.
+    os.environ[plugin_folder.VARIABLE] = str(plugin_folder.together())
+    os.environ.setdefault(RUNS_VARIABLE, str(DEFAULT_ROOT.absolute()))
     return fiftyone().launch_app(dataset, port=port, address=address, remote=remote, auto=not remote)
 
 

@@ -70,6 +70,8 @@ def push(
     runs and datasets raises.
     """
     opened, truth = _open(runs, dataset, newest)
+    for run in opened:
+        run.check_whole()
     show = progress or (lambda what, done, total: None)
     categories = truth.categories or (opened[0].categories if opened else ())
     target = open_target(truth, categories, name)
