@@ -207,7 +207,7 @@ def _backward(state: TrainingState, batch: Batch, share: float, *, last: bool) -
         with torch.autocast(device, dtype, enabled=dtype is not None):
             output = network(batch.pixel_values, *targets, output_hidden_states=state.dense is not None)
             parts = output.loss_parts | _dense_part(state, output, batch)
-        (total_loss(parts) * share).backward()
+        (total_loss(parts) * share).backward()  # type: ignore[no-untyped-call]  # of torch
     return {name: part.detach() * share for name, part in parts.items()}
 
 
