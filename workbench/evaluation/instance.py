@@ -33,7 +33,7 @@ class InstanceMatches:
     """(D,), grouped by image and category, by falling score within a group."""
     rank: NDArray[np.int64]
     """(D,), position in the group: 0 is the best."""
-    gt_rows: NDArray[np.int64]
+    gt_rows: NDArray[np.int32]
     """(D, A, T), the matched row of ground truth, -1 for none."""
     iou: NDArray[np.float64]
     """(D,), of the match at the first area range ("all") and threshold (0.5); NaN where there is none."""
@@ -60,8 +60,7 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     gt_area, det_area = gt.declared_area[gt_rows], pred.declared_area[pred_rows]
     iscrowd = gt.iscrowd[gt_rows]
     countable = ~iscrowd[:, None] & ~_out_of_range(gt_area, corrected)
-    if corrected:
-        countable &= gt_area[:, None] > 0
+    countable &= (gt_area > 0)[:, None] | (not corrected)
 
     kernels = instance_ious.compiled_kernels() or matching
     matched = kernels.match_groups(
@@ -74,18 +73,18 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
         IOU_THRESHOLDS,
     ).transpose(2, 0, 1)  # (dets, ranges, thresholds); -1 there picks what is appended below for "no match"
     at_half = matched[:, 0, 0]
-    matched_id = np.append(gt.source_id[gt_rows], 0)[matched]
+    # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
+    unmatched = np.append(gt.source_id[gt_rows] == 0, True)[matched]
     uncounted = np.append(~countable, np.zeros((1, len(AREA_RANGES)), np.bool_), axis=0)
     ignored = uncounted[matched, np.arange(len(AREA_RANGES))[:, None]]
-    # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
-    ignored |= (matched_id == 0) & _out_of_range(det_area, corrected)[:, :, None]
+    ignored |= unmatched & _out_of_range(det_area, corrected)[:, :, None]
     return InstanceMatches(
         pred_rows=pred_rows,
         rank=rank,
-        gt_rows=np.append(gt_rows, -1)[matched],
+        gt_rows=np.append(gt_rows, -1).astype(np.int32)[matched],
         iou=np.append(ious, np.nan)[np.where(at_half >= 0, iou_begin + at_half - gt_begin, -1)],
-        tp=(matched_id != 0) & ~ignored,
-        fp=(matched_id == 0) & ~ignored,
+        tp=~unmatched & ~ignored,
+        fp=unmatched & ~ignored,
         countable=countable[np.argsort(gt_rows)],
     )
 

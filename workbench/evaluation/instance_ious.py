@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from workbench.evaluation.boundary import outlines
 from workbench.evaluation.columns import Segments
-from workbench.evaluation.overlaps import characters_of
 
 Geometry = Literal["segm", "bbox", "boundary"]
 GEOMETRIES: tuple[Geometry, ...] = ("segm", "bbox")
@@ -64,10 +63,10 @@ def _mask_ious(gt: Segments, pred: Segments, groups: Groups) -> NDArray[np.float
     if kernels is None:
         return _ask_pycocotools(gt.take(groups.gt_rows).rles(), pred.take(groups.det_rows).rles(), gt, groups)
     ious: NDArray[np.float64] = kernels.mask_ious(
-        *characters_of(pred),
+        *pred.characters(),
         groups.det_rows,
         groups.dets,
-        *characters_of(gt),
+        *gt.characters(),
         groups.gt_rows,
         groups.gts,
         gt.iscrowd[groups.gt_rows],

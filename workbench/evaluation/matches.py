@@ -57,7 +57,7 @@ def panoptic_rows(gt: Segments, pred: Segments, matches: PanopticMatches, errors
 def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches, errors: TideMatches) -> pa.Table:
     """Rows of AP's matching at IoU 0.5 for all sizes; a detection on a crowd is ignored and still names it."""
     found, predicted = _ground_truth_side(gt), _side(len(pred), _IGNORED)
-    at_half = matches.gt_rows[:, 0, 0]
+    at_half = matches.gt_rows[:, 0, 0].astype(np.int64)
     has_match = at_half >= 0
     dets, gts, iou = matches.pred_rows[has_match], at_half[has_match], matches.iou[has_match]
     _pair(predicted, dets, gts, iou)

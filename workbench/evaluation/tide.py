@@ -68,11 +68,11 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     ignores ground truth that has no area.
     """
     det_rows, rank = _best_detections(pred)
-    dets, findable = pred.take(det_rows), ~gt.iscrowd & ((gt.declared_area > 0) | (not corrected))
-    pairs = _Pairs.of(gt, dets, geometry)
-    on_crowd = pairs.on_crowd(gt, len(dets))
+    findable = ~gt.iscrowd & ((gt.declared_area > 0) | (not corrected))
+    pairs = _Pairs.of(gt, pred, det_rows, geometry)
+    on_crowd = pairs.on_crowd(gt, len(det_rows))
     pairs = pairs.take(findable[pairs.gt])
-    begins = np.searchsorted(pairs.det, np.arange(len(dets) + 1))
+    begins = np.searchsorted(pairs.det, np.arange(len(det_rows) + 1))
     kernel = (compiled_kernels() or tide_matching).type_detections
     kind, about = kernel(begins, pairs.gt, pairs.iou, pairs.same_category, len(gt))
     any_kind, found = kernel(begins, pairs.gt, pairs.iou, np.ones_like(pairs.same_category), len(gt))
@@ -82,7 +82,7 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     hopeful &= ~np.isin(about, about[kind == MATCHED])
     candidates = np.flatnonzero(hopeful)
     _, best = np.unique(about[candidates], return_index=True)  # by falling score, so the first is the best
-    repaired = np.zeros(len(dets), dtype=np.bool_)
+    repaired = np.zeros(len(det_rows), dtype=np.bool_)
     repaired[candidates[best]] = True
 
     gt_kind = np.where(findable, MISS, np.where(gt.iscrowd, CROWD, IGNORED)).astype(np.int8)
@@ -114,15 +114,19 @@ class _Pairs:
     same_category: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, gt: Segments, dets: Segments, geometry: Geometry) -> "_Pairs":
+    def of(cls, gt: Segments, pred: Segments, det_rows: NDArray[np.int64], geometry: Geometry) -> "_Pairs":
+        """Of the predictions `det_rows` alone, whose positions there are the pairs' `det`."""
+        counts = np.zeros(len(pred), dtype=np.bool_)
+        counts[det_rows] = True
+        dets, position = pred.take(counts), np.argsort(det_rows)  # all count, nearly always: then nothing is copied
         if geometry == "bbox":
-            gts, det = _same_image(gt, dets)
-            shared, gt_area, det_area = _box_overlaps(gt.bbox[gts], dets.bbox[det])
+            gts, found = _same_image(gt, dets)
+            shared, gt_area, det_area = _box_overlaps(gt.bbox[gts], dets.bbox[found])
         else:
             overlaps = intersect(gt, dets)
-            gts, det, shared = overlaps.first, overlaps.second, overlaps.pixels.astype(np.float64)
-            gt_area, det_area = gt.area[gts].astype(np.float64), dets.area[det].astype(np.float64)
-        same = gt.category_id[gts] == dets.category_id[det]
+            gts, found, shared = overlaps.first, overlaps.second, overlaps.pixels.astype(np.float64)
+            gt_area, det_area = gt.area[gts].astype(np.float64), dets.area[found].astype(np.float64)
+        same, det = gt.category_id[gts] == dets.category_id[found], position[found]
         order = np.lexsort((gt.ordinal[gts], det))
         return cls(gts, det, shared, gt_area, det_area, same).take(order[shared[order] > 0])
 
