@@ -122,7 +122,7 @@ def check(runs: Runs, pixels: NDArray[np.int64]) -> None:
 
 
 def fit(column: pa.Array | pa.ChunkedArray, pixels: NDArray[np.int64], areas: NDArray[np.int64]) -> bool:
-    """Whether each row can be read, fills its `pixels` and has its `areas` set: every check at once, without a reason."""
+    """Whether each row can be read, fills its `pixels` and has its `areas` set: all checks at once, without reasons."""
     raw, starts = _concatenated(column)
     kernels = _kernels(len(raw))
     if kernels is not None:

@@ -28,7 +28,7 @@ def comparison(scenes: PanopticScenes, run: Run) -> Comparison:
         run=run,
         ground_truth=ground_truth.load(scenes, "panoptic"),
         categories=CATEGORIES,
-        image_ids=tuple(record.image_id for record in scenes.images()),
+        image_ids=scenes.image_ids,
         file_order=np.arange(scenes.count),
         progress=lambda count: None,
     )
@@ -68,8 +68,8 @@ def section(scenes: PanopticScenes, images: int, rounds: int, tell: Callable[[st
 
 _NOTES = (
     "From Parquet: run and ground truth as `workbench predict` and the first evaluation leave them; panopticapi reads "
-    "its PNGs and needs no confusion. Its time is the processor's, as is ours, on one core; only the goal in seconds is "
-    "of the clock.",
+    "its PNGs and makes no confusion. Times against it are the processor's, on one core; the goal in seconds is of the "
+    "clock.",
 )
 
 
@@ -82,7 +82,8 @@ def _large(scenes: PanopticScenes, run: Run, rounds: int, tell: Callable[[str], 
 @contextlib.contextmanager
 def no_compiled_code() -> Iterator[None]:
     """As where numba is not installed."""
-    with mock.patch.object(overlaps, "compiled_kernels", lambda: None), mock.patch.object(rle, "_compiled", lambda: None):
+    absent = mock.Mock(return_value=None)
+    with mock.patch.object(overlaps, "compiled_kernels", absent), mock.patch.object(rle, "_compiled", absent):
         yield
 
 

@@ -159,6 +159,11 @@ class PanopticScenes(Dataset):
         """Without files of their own: nobody looks at the pictures."""
         return [ImageRecord(str(i), f"{i}.jpg", self.folder / f"{i}.jpg", i, SIZE_HW) for i in range(self.count)]
 
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Of `images`."""
+        return tuple(str(number) for number in range(self.count))
+
     def ground_truth(
         self, task: Task, images_per_table: int = _IMAGES_PER_SHARD
     ) -> Iterator[tuple[pa.Table, pa.Table]]:

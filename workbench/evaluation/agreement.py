@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from workbench.errors import EvaluationError
 from workbench.evaluation.columns import Segments
-from workbench.evaluation.overlaps import find_overlap
+from workbench.evaluation.overlaps import Overlaps, find_overlap, intersect, intersect_maps
 from workbench.formats.base import Category
 from workbench.runs import Run
 
@@ -130,6 +130,14 @@ def check_disjoint(pred: Segments) -> None:
             f"image {pred.image_id[pair[0]]}: predicted segments {first} and {second} overlap, so this is no panoptic "
             "or semantic map. Score overlapping instances as an instance run."
         )
+
+
+def intersect_with_map(gt: Segments, pred: Segments) -> Overlaps:
+    """`overlaps.intersect(gt, pred)`. Raises EvaluationError as `check_disjoint`, which need not be called as well."""
+    found = intersect_maps(gt, pred)
+    if found is None or len(np.setdiff1d(pred.image, gt.image)):  # images without ground truth were not looked at
+        check_disjoint(pred)
+    return intersect(gt, pred) if found is None else found
 
 
 def _some(values: Sequence[str]) -> str:

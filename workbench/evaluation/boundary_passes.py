@@ -43,9 +43,8 @@ def score_panoptic(comparison: Comparison, keep: Keeping) -> PanopticResult:
     tallies = []
     keep.per_image(comparison.images.rows(_TASK))
     for gt, pred in comparison.chunks():
-        agreement.check_disjoint(pred)
-        cap = boundary.pair_iou(gt, pred)
-        matched = panoptic.match(gt, pred, intersect(gt, pred), comparison.corrected, cap)
+        overlaps = agreement.intersect_with_map(gt, pred)
+        matched = panoptic.match(gt, pred, overlaps, comparison.corrected, boundary.pair_iou(gt, pred))
         tallies.append(panoptic.tally(gt, pred, matched))
         keep.per_image(per_image.panoptic_rows(tallies[-1], comparison.images, _TASK))
     return panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order)

@@ -14,6 +14,7 @@ from workbench import rle
 from workbench.evaluation.columns import Segments
 
 _IMAGES_AT_ONCE = 8  # by NumPy: their runs stay in the processor's cache
+_BITS = 63
 _NO_PAIRS = np.zeros((0, 3), dtype=np.int64)
 Rows = NDArray[np.int64]
 """Where the rows of each image begin and end, shape (images, 2)."""
@@ -24,8 +25,8 @@ def intersect_maps(
 ) -> NDArray[np.int64] | None:
     """Row of the first side, row of the second, pixels > 0 of each pair, ascending: int64 of shape (pairs, 3).
 
-    None where two segments of a side share a pixel. `rows` names those of the images that both sides have, `compiled`
-    is `map_kernels` or None.
+    None where two segments of a side share a pixel, or where NumPy cannot tell. `rows` names those of the images that
+    both sides have, `compiled` is `map_kernels` or None.
     """
     if not len(rows[0]):
         return _NO_PAIRS
@@ -68,29 +69,41 @@ rows in question, or how many there are for nobody's."""
 
 
 def _partition(side: Segments, rows: Rows, pixels: NDArray[np.int64]) -> _Partition | None:
-    """None where two segments share a pixel."""
+    """None where two segments share a pixel, and for images of more than a thousand million pixels."""
     sizes = rows[:, 1] - rows[:, 0]
     n = int(sizes.sum())
     chosen = np.repeat(rows[:, 0], sizes) + _within(sizes)
     counts = side.counts.slice(int(chosen[0]), n) if chosen[-1] - chosen[0] == n - 1 else side.counts.take(chosen)
     runs = rle.parse_runs(counts)
-    ends = np.cumsum(runs.lengths)
     ones = np.diff(runs.offsets) // 2
     place = 2 * np.arange(ones.sum()) + np.repeat(runs.offsets[:-1] + 1 - 2 * (np.cumsum(ones) - ones), ones)
-    # Each mask's runs fill its image, so what the sums had reached before a mask is as many images' pixels.
-    before = np.repeat(np.cumsum(pixels) - pixels, sizes) - (np.cumsum(runs.totals()) - runs.totals())
-    owner = np.repeat(np.arange(n), ones)
-    stops = ends[place] + np.repeat(before, ones)
-    begins = stops - runs.lengths[place]
-    if (begins == stops).any():
-        kept = begins < stops
-        begins, stops, owner = begins[kept], stops[kept], owner[kept]
-    bits = n.bit_length()
-    keys = np.sort((begins << bits) | owner)
-    begins, owner, stops = keys >> bits, keys & ((1 << bits) - 1), np.sort(stops)
+    lengths = runs.lengths[place]
+    # Each mask's runs fill its image, so what the sums have reached before a mask is the pixels of those before it.
+    of_mask, before = np.repeat(pixels, sizes), np.repeat(np.cumsum(pixels) - pixels, sizes)
+    begins = np.cumsum(runs.lengths)[place] - lengths + np.repeat(before - np.cumsum(of_mask) + of_mask, ones)
+    return _in_order(begins, lengths, np.repeat(np.arange(n), ones), n, pixels)
+
+
+def _in_order(
+    begins: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    nobody: int,
+    pixels: NDArray[np.int64],
+) -> _Partition | None:
+    """Sorts runs by where they begin, all three columns in one number, if they fit into one."""
+    total = int(pixels.sum())
+    length_bits, owner_bits = int(pixels.max()).bit_length(), nobody.bit_length()
+    if total.bit_length() + length_bits + owner_bits > _BITS:
+        return None
+    keys = (((begins << owner_bits) | owner) << length_bits) | lengths
+    keys = np.sort(keys[lengths > 0], kind="stable")  # each mask's are in order: quick for a sort that merges
+    lengths, keys = keys & ((1 << length_bits) - 1), keys >> length_bits
+    begins, owner = keys >> owner_bits, keys & ((1 << owner_bits) - 1)
+    stops = begins + lengths
     if (begins[1:] < stops[:-1]).any():
         return None
-    return _without_gaps(begins, stops, owner, n, int(pixels.sum()))
+    return _without_gaps(begins, stops, owner, nobody, total)
 
 
 def _without_gaps(

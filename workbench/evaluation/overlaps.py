@@ -35,13 +35,20 @@ def intersect(first: Segments, second: Segments) -> Overlaps:
 
     An image must have the same size on both sides (see `agreement.check_sizes`).
     """
-    kernels = compiled_kernels()
-    of_maps = maps.intersect_maps(first, second, _rows_of_shared_images(first, second), kernels and maps.kernels())
+    of_maps = intersect_maps(first, second)
     if of_maps is not None:
-        return Overlaps(of_maps[:, 0], of_maps[:, 1], of_maps[:, 2])
+        return of_maps
+    kernels = compiled_kernels()
     if kernels is None:
         return _intersect_with_pycocotools(first, second)
     return _intersect_compiled(first, second, kernels)
+
+
+def intersect_maps(first: Segments, second: Segments) -> Overlaps | None:
+    """The same where no two segments of a side share a pixel, of the images that both sides have; else None."""
+    rows = _rows_of_shared_images(first, second)
+    pairs = maps.intersect_maps(first, second, rows, None if compiled_kernels() is None else maps.kernels())
+    return None if pairs is None else Overlaps(pairs[:, 0], pairs[:, 1], pairs[:, 2])
 
 
 def find_overlap(segments: Segments) -> tuple[int, int] | None:

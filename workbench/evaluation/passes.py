@@ -25,11 +25,11 @@ from workbench.evaluation import (
     tide,
     tide_ap,
 )
+from workbench.evaluation.ahead import ahead
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import Gathered, Segments, join, segments_of
 from workbench.evaluation.confusion import Confusion
 from workbench.evaluation.instance import Geometry, InstanceTally
-from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.per_image import Images
 from workbench.evaluation.semantic import SemanticResult
@@ -90,8 +90,14 @@ class Comparison:
     def chunks(self) -> Iterator[tuple[Segments, Segments]]:
         """Ground truth and predictions (void rows left out) of some images at a time, checked against each other.
 
-        Raises EvaluationError for categories that the dataset lacks and for sizes that differ.
+        The next chunk is read while one is scored. Raises EvaluationError for categories that the dataset lacks and for
+        sizes that differ.
         """
+        for images, gt, pred in ahead(self._read()):
+            yield gt, pred
+            self.progress(images)
+
+    def _read(self) -> Iterator[tuple[int, Segments, Segments]]:
         starts = range(0, len(self.image_ids), IMAGES_PER_CHUNK)
         chunks = [self.image_ids[start : start + IMAGES_PER_CHUNK] for start in starts]
         tables = zip(self.ground_truth.chunks(chunks), self.run.store.chunks(chunks), strict=True)
@@ -100,8 +106,9 @@ class Comparison:
             pred = pred.take(~pred.is_void)
             agreement.check_categories(self.run, self.categories, pred)
             agreement.check_sizes(gt, pred)
-            yield (mending.counted(gt), mending.counted(pred)) if self.corrected else (gt, pred)
-            self.progress(len(ids))
+            if self.corrected:
+                gt, pred = mending.counted(gt), mending.counted(pred)
+            yield len(ids), gt, pred
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,7 @@ def score_panoptic(comparison: Comparison, keep: Keeping, semantic_too: bool) ->
     for task in ("panoptic", "semantic") if semantic_too else ("panoptic",):
         keep.per_image(comparison.images.rows(task))
     for gt, pred in comparison.chunks():
-        agreement.check_disjoint(pred)
-        overlaps = intersect(gt, pred)
+        overlaps = agreement.intersect_with_map(gt, pred)
         matched = panoptic.match(gt, pred, overlaps, comparison.corrected)
         typed = errors.map_errors(gt, pred, overlaps, matched)
         confused += confusion.of_map(gt, pred, typed, comparison.category_ids)
@@ -151,8 +157,7 @@ def count_panoptic(comparison: Comparison) -> tuple[PanopticResult, SemanticResu
     """PQ and the confusion of classes alone: the numbers of `score_panoptic` without reasons and rows for later."""
     tallies, classes = [], SemanticResult.zero(comparison.category_ids)
     for gt, pred in comparison.chunks():
-        agreement.check_disjoint(pred)
-        overlaps = intersect(gt, pred)
+        overlaps = agreement.intersect_with_map(gt, pred)
         tallies.append(panoptic.tally(gt, pred, panoptic.match(gt, pred, overlaps, comparison.corrected)))
         classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
     return panoptic.result(join(tallies), comparison.category_ids, comparison.isthing, comparison.file_order), classes
@@ -163,8 +168,7 @@ def score_semantic(comparison: Comparison, keep: Keeping, matched: bool) -> Sema
     classes = SemanticResult.zero(comparison.category_ids)
     keep.per_image(comparison.images.rows("semantic"))
     for gt, pred in comparison.chunks():
-        agreement.check_disjoint(pred)
-        overlaps = intersect(gt, pred)
+        overlaps = agreement.intersect_with_map(gt, pred)
         classes += semantic.count(gt, pred, overlaps, comparison.category_ids)
         keep.per_image(per_image.semantic_rows(gt, pred, overlaps, comparison.images))
         if matched:
