@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub checkpoint lint docs parity memory clean
+.PHONY: help install demo test test-slow verify-hub checkpoint lint docs parity memory memory-push clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -68,6 +68,9 @@ parity: install  ## Compare our numbers with those of the official tools, on the
 
 memory: install  ## Check that evaluating takes no more memory for ten times the images; some minutes
 	$(BIN)/python -m tests.memory.evaluate_memory
+
+memory-push: install  ## The same of browse, prelabel and pull, against a database of its own; some minutes
+	$(BIN)/python -m tests.memory.push_memory
 
 clean:  ## Remove what the targets above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.reference.labelled_pets import SIZE, Pets
-from tests.voxel51.conftest import free_port, wait_for_port
+from tests.reference.mongodb import free_port, wait_for_port
 
 CHROMIUM = "/usr/bin/chromium"
 _FLAGS = (
