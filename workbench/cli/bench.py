@@ -22,6 +22,32 @@ def bench() -> None:
 
 
 @bench.command()
+@click.option(
+    "--images", type=click.IntRange(1), default=5000, help="Of the validation set that is timed by the clock."
+)
+@click.option(
+    "--distinct", type=click.IntRange(1), default=120, help="Images that are drawn, and that tools are given."
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Of each side, after the first.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the drawn images.")
+@_out
+@click.pass_context
+def evaluate(context: click.Context, images: int, distinct: int, rounds: int, seed: int, out: Path | None) -> None:
+    """Score drawn data, and again with panopticapi and the usual ways of mIoU and boundary PQ.
+
+    Needs panopticapi and OpenCV, which the workbench itself does not. Takes some minutes.
+
+    \b
+    workbench bench evaluate --images 500 --distinct 20 --rounds 3
+    """
+    from workbench.bench.evaluate import benchmark
+    from workbench.bench.reporting import command_line
+
+    command = command_line(context)
+    benchmark(images, distinct, rounds, seed, command, out, lambda text: click.echo(text, err=True))
+
+
+@bench.command()
 @click.option("--images", type=click.IntRange(1), default=1000, help="In the run that is pushed.")
 @click.option("--masks", type=click.IntRange(1), default=20, help="On each image.")
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Pushes each, after the first.")
