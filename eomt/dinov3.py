@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from eomt.attention import Attention, Rotation
 from eomt.configuration import EomtConfig
 from eomt.errors import ConfigError
-from eomt.layers import ACTIVATION_FUNCTIONS, Attention, Layer, Rotation, check_image_shape
+from eomt.layers import ACTIVATION_FUNCTIONS, Layer, check_image_shape
 from eomt.modeling import EomtForUniversalSegmentation
 
 

@@ -1,7 +1,7 @@
-"""The layers of EoMT: patch embeddings, the ViT layer with its masked attention, and the two parts of the mask head.
+"""The layers of EoMT: patch embeddings, the ViT layer, and the two parts of the mask head.
 
-Attribute names are those of the published checkpoints. B images, T tokens, D hidden size, H heads, Q queries,
-P patches, R registers.
+Attribute names are those of the published checkpoints. B images, T tokens, D hidden size, Q queries, P patches, R
+registers.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eomt.attention import Attention, Rotation
 from eomt.configuration import EomtConfig
-
-Rotation = tuple[Tensor, Tensor]  # cosine and sine of each patch's angles, (P, d) for heads of d channels
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -68,85 +67,6 @@ class Embeddings(nn.Module):
         prefix = torch.cat((self.cls_token, self.register_tokens), dim=1).expand(len(patches), -1, -1)
         tokens: Tensor = self.dropout(torch.cat((prefix, patches), dim=1))
         return tokens
-
-
-def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the last P of (B, H, T, d) by a position's angles, channel i together with channel i + d/2."""
-    cos, sin = rotation
-    others, patches = heads[:, :, : -len(cos)], heads[:, :, -len(cos) :]
-    first, second = patches.chunk(2, dim=-1)
-    turned = patches * cos + torch.cat((-second, first), dim=-1) * sin
-    return torch.cat((others, turned.to(others.dtype)), dim=2)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention in which the leading tokens, the queries, may be kept from part of the patches."""
-
-    def __init__(self, config: EomtConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.dropout = config.attention_dropout
-        self._add_projections(config)
-
-    def _add_projections(self, config: EomtConfig) -> None:
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
-
-    def forward(
-        self,
-        tokens: Tensor,
-        query_mask: Tensor | None = None,
-        need_weights: bool = False,
-        rotation: Rotation | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend from (B, T, D) to itself.
-
-        query_mask: (B, 1, Q, T) bool, true where the first Q tokens may look; the other tokens look everywhere.
-        rotation: of the patches' queries and keys, where positions are rotary
-        Returns (B, T, D) and, if asked for, the weights (B, H, T, T).
-        """
-        query, key, value = (
-            project(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
-        weights = None
-        if need_weights:
-            weights = self._weights(query, key, query_mask)
-            mixed = F.dropout(weights, self.dropout, self.training) @ value
-        else:
-            mixed = self._mix(query, key, value, query_mask)
-        return self._output(mixed.transpose(1, 2).flatten(2)), weights  # (B, T, D)
-
-    def _output(self, mixed: Tensor) -> Tensor:
-        output: Tensor = self.out_proj(mixed)
-        return output
-
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor, query_mask: Tensor | None) -> Tensor:
-        attend = partial(
-            F.scaled_dot_product_attention,
-            key=key,
-            value=value,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        if query_mask is None:
-            return attend(query)
-        # Only the few query rows have a mask, so the rows are attended in two calls, and the others take the kernel
-        # that knows none: 1.04 times the time of no mask at all, where one (B, 1, T, T) mask costs 1.2 (CPU, EoMT-L).
-        num_queries = query_mask.shape[2]
-        masked = attend(query[:, :, :num_queries], attn_mask=query_mask)
-        return torch.cat((masked, attend(query[:, :, num_queries:])), dim=2)
-
-    def _weights(self, query: Tensor, key: Tensor, query_mask: Tensor | None) -> Tensor:
-        scores: Tensor = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5  # (B, H, T, T)
-        if query_mask is not None:
-            num_queries = query_mask.shape[2]
-            masked = scores[:, :, :num_queries].masked_fill(~query_mask, float("-inf"))
-            scores = torch.cat((masked, scores[:, :, num_queries:]), dim=2)
-        return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
 
 
 class Mlp(nn.Module):

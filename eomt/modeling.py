@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from eomt.attention import Rotation
 from eomt.checkpoint import load_checkpoint, save_checkpoint
 from eomt.configuration import EomtConfig
 from eomt.hub import HubOptions
-from eomt.layers import Embeddings, Layer, MaskHead, Rotation, UpscaleBlock
+from eomt.layers import Embeddings, Layer, MaskHead, UpscaleBlock
 from eomt.loss import EomtLoss, total_loss
 from eomt.outputs import EomtForUniversalSegmentationOutput
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eomt import EomtConfig, EomtForUniversalSegmentation
-from eomt.layers import Attention
+from eomt.attention import Attention
 from eomt.modeling import HostCopy
 from tests.reference.tiny_models import model_pair, random_images, random_settings
 
