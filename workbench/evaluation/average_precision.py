@@ -53,12 +53,12 @@ class InstanceResult:
 
     def _mean(self, array: str, iou: float | None, area: str, limit: int, category: int | None) -> float | None:
         values: NDArray[np.float64] = getattr(self, array)
+        if category is not None:
+            values = values[..., category : category + 1, :, :]
         if iou is not None:
             values = values[np.flatnonzero(iou == IOU_THRESHOLDS)]
         # Lists, not numbers, as indices: the layout, and with it the order of summation, is that of pycocotools.
         values = values[..., [list(AREA_RANGES).index(area)], [MAX_DETECTIONS.index(limit)]]
-        if category is not None:
-            values = values[..., category, :]
         values = values[values > -1]
         return float(np.mean(values)) if len(values) else None
 

@@ -56,23 +56,25 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
     gt_key, det_key = gt_key[gt_rows], pred_key[pred_rows]
     gt_begin, gt_end = np.searchsorted(gt_key, det_key, "left"), np.searchsorted(gt_key, det_key, "right")
     groups = _groups(pred_rows, gt_rows, det_key, gt_begin, gt_end)
-    ious, iou_begin = instance_ious.ious_of(gt, pred, groups, geometry), _begins(gt_end - gt_begin)
+    ious, (pair_det, pair_gt) = instance_ious.ious_of(gt, pred, groups, geometry), groups.pairs()
+    near = np.flatnonzero(ious >= IOU_THRESHOLDS[0])  # few: all others are never matched
+    ious, pair_det, pair_gt = ious[near], pair_det[near], pair_gt[near]
     gt_area, det_area = gt.declared_area[gt_rows], pred.declared_area[pred_rows]
     iscrowd = gt.iscrowd[gt_rows]
     countable = ~iscrowd[:, None] & ~_out_of_range(gt_area, corrected)
     countable &= (gt_area > 0)[:, None] | (not corrected)
 
     kernels = instance_ious.compiled_kernels() or matching
-    matched = kernels.match_groups(
-        groups.dets,
-        groups.gts,
+    matched = kernels.match_detections(
+        np.searchsorted(pair_det, np.arange(len(pred_rows) + 1)),
+        pair_gt,
         ious,
-        _hopeful(ious, iou_begin, gt_end - gt_begin),
         np.ascontiguousarray(~countable.T),
         iscrowd,
         IOU_THRESHOLDS,
     ).transpose(2, 0, 1)  # (dets, ranges, thresholds); -1 there picks what is appended below for "no match"
-    at_half = matched[:, 0, 0]
+    iou, taken = np.full(len(pred_rows), np.nan), matched[pair_det, 0, 0] == pair_gt
+    iou[pair_det[taken]] = ious[taken]
     # pycocotools reads a matched id of 0 as "no match", though the ground truth is taken.
     unmatched = np.append(gt.source_id[gt_rows] == 0, True)[matched]
     uncounted = np.append(~countable, np.zeros((1, len(AREA_RANGES)), np.bool_), axis=0)
@@ -82,7 +84,7 @@ def match(gt: Segments, pred: Segments, geometry: Geometry, corrected: bool = Fa
         pred_rows=pred_rows,
         rank=rank,
         gt_rows=np.append(gt_rows, -1).astype(np.int32)[matched],
-        iou=np.append(ious, np.nan)[np.where(at_half >= 0, iou_begin + at_half - gt_begin, -1)],
+        iou=iou,
         tp=~unmatched & ~ignored,
         fp=unmatched & ~ignored,
         countable=countable[np.argsort(gt_rows)],
@@ -117,21 +119,6 @@ def _groups(
     both = (gt_end > gt_begin)[first]
     dets = np.stack([first[both], last[both]], axis=1)
     return Groups(pred_rows, gt_rows, dets, np.stack([gt_begin[dets[:, 0]], gt_end[dets[:, 0]]], axis=1))
-
-
-def _begins(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.asarray(np.cumsum(lengths) - lengths, dtype=np.int64)
-
-
-def _hopeful(ious: NDArray[np.float64], iou_begin: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`iou_begin`, but -1 for detections that reach the lowest threshold with no ground truth: most of them."""
-    hopeful = np.full(len(iou_begin), -1, dtype=np.int64)
-    rows = np.flatnonzero(lengths)
-    if len(rows):
-        best = np.maximum.reduceat(ious, iou_begin[rows])
-        rows = rows[best >= IOU_THRESHOLDS[0]]
-        hopeful[rows] = iou_begin[rows]
-    return hopeful
 
 
 def _out_of_range(areas: NDArray[np.float64], half_open: bool) -> NDArray[np.bool_]:

@@ -36,15 +36,21 @@ class Groups:
     """(groups, 2), begin and end in `det_rows`, ascending; so `gts` in `gt_rows`."""
     gts: NDArray[np.int64]
 
-    def gt_of_pairs(self) -> NDArray[np.int64]:
-        """The position in `gt_rows` of each pair, one detection's pairs after another's: the layout of all IoUs."""
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions in `det_rows` and in `gt_rows` of all pairs of a group, one detection's after another's."""
         sizes = self.dets[:, 1] - self.dets[:, 0]
-        begins, lengths = np.repeat(self.gts[:, 0], sizes), np.repeat(self.gts[:, 1] - self.gts[:, 0], sizes)
-        return np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        dets = np.repeat(self.dets[:, 0], sizes) + _places(sizes)
+        begins, lengths = (np.repeat(each, sizes) for each in (self.gts[:, 0], self.gts[:, 1] - self.gts[:, 0]))
+        return np.repeat(dets, lengths), np.repeat(begins, lengths) + _places(lengths)
+
+
+def _places(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... for each length, one after another."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def ious_of(gt: Segments, pred: Segments, groups: Groups, geometry: Geometry) -> NDArray[np.float64]:
-    """IoU of every detection of a group with all ground truth of the group, in the layout of `Groups.gt_of_pairs`.
+    """IoU of every detection of a group with all ground truth of the group, in the order of `Groups.pairs`.
 
     An image must have the same size on both sides (see `agreement.check_sizes`).
     """
@@ -53,7 +59,7 @@ def ious_of(gt: Segments, pred: Segments, groups: Groups, geometry: Geometry) ->
     ious = _mask_ious(gt, pred, groups)
     if geometry == "boundary":
         edges = _mask_ious(outlines(gt), outlines(pred), groups)
-        on_crowd = gt.iscrowd[groups.gt_rows[groups.gt_of_pairs()]]
+        on_crowd = gt.iscrowd[groups.gt_rows[groups.pairs()[1]]]
         return np.where(on_crowd, ious, np.minimum(ious, edges))
     return ious
 

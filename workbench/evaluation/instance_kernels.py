@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from workbench.evaluation import matching
 from workbench.jit import compiled
 
-match_groups = compiled(
-    "int32[:, :, ::1]"
-    "(int64[:, ::1], int64[:, ::1], float64[::1], int64[::1], boolean[:, ::1], boolean[::1], float64[::1])"
-)(matching.match_groups)
+match_detections = compiled(
+    "int32[:, :, ::1](int64[::1], int64[::1], float64[::1], boolean[:, ::1], boolean[::1], float64[::1])"
+)(matching.match_detections)
 
 
 @compiled("int64(uint8[::1], int64, int64, int32[::1], int64)")

@@ -82,6 +82,11 @@ class Comparison:
         """(K,)."""
         return np.array([category.isthing for category in self.categories], dtype=np.bool_)
 
+    @property
+    def most_rows(self) -> int:
+        """No tally has more."""
+        return max(self.run.store.count_segments(), self.ground_truth.count_segments())
+
     @cached_property
     def images(self) -> Images:
         """What rows about an image say of it."""
@@ -182,9 +187,8 @@ def score_instances(
 ) -> InstanceScores:
     """AP for each geometry; the match table follows the first. `things_only` leaves stuff of a panoptic run out."""
     things = comparison.category_ids[comparison.isthing]
-    most = max(comparison.run.store.count_segments(), comparison.ground_truth.count_segments())
-    tallies: dict[Geometry, Gathered[InstanceTally]] = {geometry: Gathered(most) for geometry in geometries}
-    tides: dict[Geometry, Gathered[TideTally]] = {geometry: Gathered(most) for geometry in geometries}
+    tallies: dict[Geometry, Gathered[InstanceTally]] = {name: Gathered(comparison.most_rows) for name in geometries}
+    tides: dict[Geometry, Gathered[TideTally]] = {name: Gathered(comparison.most_rows) for name in geometries}
     confused = Confusion.zero(comparison.category_ids)
     keep.per_image(comparison.images.rows("instance"))
     for gt, pred in comparison.chunks():
@@ -213,6 +217,18 @@ def score_instances(
         for geometry in geometries
     }
     return InstanceScores(curves, costs, confused)
+
+
+def count_instances(comparison: Comparison, geometry: Geometry) -> InstanceResult:
+    """AP of one geometry alone: the numbers of `score_instances` without reasons and rows for later."""
+    tallies: Gathered[InstanceTally] = Gathered(comparison.most_rows)
+    for gt, pred in comparison.chunks():
+        truth = gt.take(~gt.is_void)
+        if geometry == "bbox" and comparison.corrected:
+            truth, pred = mending.by_box(truth), mending.by_box(pred)
+        tallies.add(instance.tally(truth, pred, instance.match(truth, pred, geometry, comparison.corrected)))
+    order = ranks_of_ids(comparison.image_ids)
+    return average_precision.accumulate(tallies.record(), comparison.category_ids, order)
 
 
 def ranks_of_ids(image_ids: Sequence[str]) -> NDArray[np.int64]:
