@@ -1,8 +1,8 @@
 """`workbench predict --keep-candidates`: what is kept, that nothing else changes, and that kills cost no row."""
 
+import re
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import workbench
+from tests.conftest import REPOSITORY
 from tests.reference.few_scenes import coco_scenes
 from tests.reference.sessions import finish, start, wait_for
 from workbench import rle
@@ -74,6 +75,22 @@ def test_anyone_can_read_them_with_pandas(kept: Run) -> None:
     assert rle.decode(row["counts"], row["height"], row["width"]).sum() == row["area"]
 
 
+def test_the_documented_recipe_paints_the_segments(kept: Run) -> None:
+    """Without stuff that is merged: the pixels of all segments together."""
+    pandas = pytest.importorskip("pandas")
+    text = (REPOSITORY / "docs" / "segment-table.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "segment-table.md", "exec"), names)
+    segments = kept.segments().to_pandas()
+    for image_id, rows in pandas.read_parquet(kept.path / CANDIDATES).groupby("image_id"):
+        painted = names["segment_map"](rows, 0.8, 0.8) >= 0
+        expected = np.zeros_like(painted)
+        for row in segments[segments["image_id"] == image_id].itertuples():
+            expected |= rle.decode(row.counts, row.height, row.width)
+        assert (painted == expected).all()
+
+
 def test_an_image_that_failed_has_no_candidates(dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset.parent, tmp_path / "scenes")
     min((tmp_path / "scenes" / "images").iterdir()).write_bytes(b"no image")
@@ -106,16 +123,12 @@ def test_a_run_with_candidates_is_not_gone_on_with_without_them(dataset: Path, k
         predict(dataset, kept.path)
 
 
-def test_kills_cost_no_candidate_and_double_none(dataset: Path, kept: Run, tmp_path: Path) -> None:
+def test_a_kill_costs_no_candidate_and_doubles_none(dataset: Path, kept: Run, tmp_path: Path) -> None:
     command = ["predict", "--dataset", str(dataset), "--model", BUNDLED_MODEL, "--keep-candidates"]
-    killed = 0
-    for pause in (0.0, 0.05):
-        process = start(tmp_path, command)
-        wait_for(tmp_path / f"{FOLDER}/{CANDIDATES}/part-0000{killed}.parquet", process)
-        time.sleep(pause)
-        process.kill()
-        killed += finish(process) == -signal.SIGKILL
-    assert killed == 2
+    process = start(tmp_path, command)
+    wait_for(tmp_path / f"{FOLDER}/{CANDIDATES}/part-00001.parquet", process)
+    process.kill()  # most often before the images of this shard, which is an orphan then
+    assert finish(process) == -signal.SIGKILL
     assert finish(start(tmp_path, command)) == 0
     run = Run.open(tmp_path / FOLDER)
     assert run.complete

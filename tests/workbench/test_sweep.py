@@ -1,6 +1,7 @@
 """`workbench sweep`: every number and row is that of a run made with the thresholds."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from workbench.evaluation.resampling import Bootstrap
 from workbench.formats.base import Category, ImageRecord
 from workbench.prediction.candidates import CandidateBuilder
 from workbench.prediction.encode import PredictedImage, PredictedMap, ShardBuilder
+from workbench.report.api import report
 from workbench.runs import Run
 from workbench.sweeping import contests, grid
 from workbench.sweeping.api import Sweep
@@ -133,6 +135,25 @@ def test_thresholds_by_default_begin_at_the_floor_and_hold_the_runs_own(folder: 
     assert any("3 images are too narrow" in note for note in report["notes"])
     with pytest.raises(OptionError, match=r"0\.5 is below 0\.6\. Start there, or .* --candidate-floor 0\.5"):
         workbench.sweep(kept, "0.5,0.7")
+
+
+def test_a_report_draws_the_curve_of_a_run_that_was_swept_and_no_other(run: Run, folder: Path, tmp_path: Path) -> None:
+    workbench.sweep(run, THRESHOLDS, OVERLAPS)
+    page = report([run], out=tmp_path / "swept", tiles=0)
+    (content,) = page.contents
+    swept = json.loads((run.path / "sweep.json").read_text())
+    assert content.thresholds is not None
+    assert content.thresholds.best == (swept["best"]["threshold"], swept["best"]["pq"])
+    assert content.thresholds.held_out == swept["held_out"]["pq"]
+    now = content.thresholds.lines["overlap threshold 0.8"]
+    assert now == tuple((t, point(swept, t, 0.8)["pq"]) for t in THRESHOLDS)
+    assert "PQ over the threshold of the score" in page.html.read_text()
+    assert "--candidate-floor 0.05" in content.commands[0]
+
+    other = predict(folder / "unswept", limit=3)
+    shutil.copy(run.path / "sweep.json", other.path / "sweep.json")
+    (content,) = report([other], out=tmp_path / "other", tiles=0).contents
+    assert content.thresholds is None
 
 
 # Any outputs at all, by the definitions.

@@ -8,6 +8,7 @@ import numpy as np
 from workbench.report.content import Confused, ErrorRow
 from workbench.report.curves import PrecisionRecall, SizeSlice
 from workbench.report.svg import PALETTE, chart_style, printable, to_svg
+from workbench.report.thresholds import ThresholdCurve
 
 Difference = tuple[str, float, float | None, float | None]
 """Name, value, and the ends of its interval."""
@@ -46,6 +47,24 @@ def calibration_chart(calibration: Mapping[str, Any] | None, name: str) -> str |
         axes.scatter(score, precision, s=20 + 100 * share, color=PALETTE["accent"], zorder=3, clip_on=False)
         _percent_axes(axes, "Score, %", "Right at IoU 0.5, %")
         return to_svg(figure, name, "Share of right predictions by score; on the diagonal scores mean what they say")
+
+
+def threshold_chart(curve: ThresholdCurve | None, name: str) -> str | None:
+    """The main number over the threshold, a dot at the run's own and at the best."""
+    if curve is None:
+        return None
+    with chart_style():
+        figure, axes = _new(400, 270)
+        for (label, points), color in zip(curve.lines.items(), ("accent", "accent3"), strict=False):
+            thresholds, values = zip(*points, strict=True)
+            axes.plot(thresholds, [100 * value for value in values], color=PALETTE[color], linewidth=2, label=label)
+        for label, point, color in (("now", curve.now, "ink"), ("best", curve.best, "accent2")):
+            if point is not None:
+                axes.scatter([point[0]], [100 * point[1]], s=50, color=PALETTE[color], zorder=3, label=label)
+        axes.set(xlabel="Threshold", ylabel=f"{curve.main.upper()}, %")
+        axes.tick_params(length=0)
+        _legend_above(axes, 2)
+        return to_svg(figure, name, f"{curve.main.upper()} over the threshold of the score")
 
 
 def error_chart(errors: Sequence[ErrorRow], name: str) -> str | None:

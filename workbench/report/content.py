@@ -11,6 +11,7 @@ from workbench.evaluation.headlines import headlines, main_headline
 from workbench.formats.base import Dataset, Task
 from workbench.report.curves import PrecisionRecall, SizeSlice, precision_recall, size_slices
 from workbench.report.provenance import commands, facts, without_folders
+from workbench.report.thresholds import ThresholdCurve, threshold_curve
 from workbench.report.words import ERROR_TYPES, label
 from workbench.runs import Run
 
@@ -100,6 +101,8 @@ class RunContent:
     slices: Mapping[str, tuple[Slice, ...]]
     """By what `evaluate --by` was given."""
     curves: PrecisionRecall | None = field(repr=False)
+    thresholds: ThresholdCurve | None = field(repr=False)
+    """Where `workbench sweep` was run."""
     notes: tuple[str, ...]
     facts: Mapping[str, str]
     commands: tuple[str, ...]
@@ -135,6 +138,7 @@ def gather(run: Run, metrics: Mapping[str, Any], dataset: Dataset) -> RunContent
         sizes=size_slices(run.path, task),
         slices=_slices(metrics, main),
         curves=precision_recall(run.path, metrics),
+        thresholds=threshold_curve(run, metrics),
         notes=tuple(note.replace(str(run.path), run.path.resolve().name) for note in metrics["notes"]),
         facts=facts(run, metrics),
         commands=commands(run, metrics),

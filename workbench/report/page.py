@@ -15,6 +15,7 @@ from workbench.report.comparison import SHOWN, Pair
 from workbench.report.content import Number, RunContent
 from workbench.report.findings import findings
 from workbench.report.galleries import Gallery
+from workbench.report.thresholds import ThresholdCurve
 from workbench.report.words import label
 
 _BESIDE_MAIN = ("sq", "rq", "pq_things", "pq_stuff", "AP", "AP50", "AP75", "bbox_AP", "miou", "aacc", "macc")
@@ -191,6 +192,11 @@ def _charts(content: RunContent, name: str, markup: Any) -> list[Chart]:
             charts.calibration_chart(content.calibration, f"{name}-calibration"),
             f"On the dashed line scores mean what they say. Expected calibration error: {ece:.1f} %.",
         ),
+        (
+            "Thresholds",
+            charts.threshold_chart(content.thresholds, f"{name}-thresholds"),
+            _about_thresholds(content.thresholds),
+        ),
     )
     return [Chart(heading, markup(svg), about) for heading, svg, about in drawn if svg is not None]
 
@@ -199,6 +205,15 @@ def _about_errors(content: RunContent) -> str:
     if any(row.dap for row in content.errors):
         return "Points of AP50 that would be won without errors of the type, as TIDE counts them."
     return "Every prediction and every segment of the ground truth has one type; examples are shown below."
+
+
+def _about_thresholds(curve: ThresholdCurve | None) -> str:
+    if curve is None or curve.held_out is None:
+        return "The best is chosen on the images that it is scored on: on others it is worth less."
+    return (
+        "The best is chosen on the images that it is scored on. Chosen on four fifths of them and scored on the fifth, "
+        f"in turn: {percent(curve.held_out)} %."
+    )
 
 
 def _about_confusion(content: RunContent) -> str:

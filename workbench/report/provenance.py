@@ -13,6 +13,7 @@ _PARAMETERS = {
     "mask_threshold": "--mask-threshold",
     "overlap_threshold": "--overlap-threshold",
     "top_k": "--top-k",
+    "candidate_floor": "--candidate-floor",
     "classes": "--classes",
     "limit": "--limit",
 }
