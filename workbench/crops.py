@@ -45,9 +45,14 @@ def crop(lengths: NDArray[np.int64], height: int, width: int) -> Crop:
 
 def paste(part: Crop, height: int, width: int) -> bytes:
     """Compressed RLE counts of the mask in an image of that size; what lies outside the image is left out."""
+    return rle.encode(paste_mask(part, height, width))
+
+
+def paste_mask(part: Crop, height: int, width: int) -> NDArray[np.bool_]:
+    """The same as a mask of shape (height, width)."""
     full = np.zeros((height, width), dtype=np.bool_)
     x, y, w, h = part.box
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     if x1 > x0 and y1 > y0:
         full[y0:y1, x0:x1] = part.mask[y0 - y : y1 - y, x0 - x : x1 - x]
-    return rle.encode(full)
+    return full

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from workbench import crops, rle
+from workbench.exports.values import class_labels
 from workbench.formats.base import Category
 from workbench.voxel51 import masks, names
 
@@ -90,4 +91,4 @@ def test_categories_that_share_a_name_are_told_apart():
         Category(2, "cat", True, (0, 0, 0)),
         Category(3, "dog", True, (0, 0, 0)),
     ]
-    assert names.labels(categories) == {1: "cat (1)", 2: "cat (2)", 3: "dog"}
+    assert class_labels(categories) == {1: "cat (1)", 2: "cat (2)", 3: "dog"}

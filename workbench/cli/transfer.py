@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 
-from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
-
-_FORMAT = click.Choice(TRANSFER_FORMATS)
+from workbench.transfer_formats import (
+    ANNOTATION_FORMATS,
+    EXPORT_FORMATS,
+    TRANSFER_FORMATS,
+    ExportFormat,
+    TransferFormat,
+)
 
 
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, help="Name of a dataset, or path of its definition.")
-@click.option("--format", "format_", type=_FORMAT, required=True, help="What SOURCE is.")
+@click.option("--format", "format_", type=click.Choice(TRANSFER_FORMATS), required=True, help="What SOURCE is.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: one below runs/]")
 @click.option("--png", type=click.Path(path_type=Path), help="PNG folder of a panoptic JSON.  [default: SOURCE's stem]")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with path, task, images and segments.")
@@ -46,25 +50,56 @@ def import_command(
 
 @click.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--format", "format_", type=_FORMAT, required=True, help="What to write.")
+@click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), required=True, help="What to write.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
+@click.option(
+    "--polygons",
+    type=click.FloatRange(0),
+    is_flag=False,
+    flag_value=1.0,
+    metavar="[TOLERANCE]",
+    help="For cvat and label-studio: polygons, simplified by at most so many pixels (1 if no number follows).",
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), help="For cvat and label-studio: leave out what scores less.")
+@click.option(
+    "--image-prefix",
+    help="For label-studio: what it finds before an image's file name.  [default: /data/local-files/?d=]",
+)
 @click.option("--yes", is_flag=True, help="Replace what is at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with path and format.")
-def export_command(run: Path, format_: TransferFormat, out: Path, yes: bool, as_json: bool) -> None:
+def export_command(
+    run: Path,
+    format_: ExportFormat,
+    out: Path,
+    polygons: float | None,
+    min_score: float | None,
+    image_prefix: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Write the run folder RUN in a format that other tools read.
 
     coco-results is a JSON array of detections, coco-panoptic a JSON with a folder of PNGs of the same stem beside it
     (both go into the folder --out where that does not end in .json), index-png a folder of label maps. The last line of
-    the output is what `workbench import` takes.
+    the output is what `workbench import` takes. cvat and label-studio are pre-annotations: a folder with annotations,
+    and the labels or the configuration of the task that takes them.
 
     \b
     workbench export runs/mine --format coco-results --out detections.json
     workbench export runs/mine --format coco-panoptic --out panoptic.json
     workbench export runs/mine --format index-png --out labels/
+    workbench export runs/mine --format cvat --min-score 0.5 --out for_cvat/
+    workbench export runs/mine --format label-studio --polygons 1.5 --out for_label_studio/
     """
+    from workbench.exports.annotation import AnnotationOptions
     from workbench.exports.api import export
 
-    path = export(run, format_, out, overwrite=yes, note=lambda text: click.echo(f"Note: {text}.", err=True))
+    given = {"polygons": polygons, "min_score": min_score, "image_prefix": image_prefix}
+    given = {name: value for name, value in given.items() if value is not None}
+    options = AnnotationOptions(**given) if given or format_ in ANNOTATION_FORMATS else None
+    path = export(
+        run, format_, out, overwrite=yes, note=lambda text: click.echo(f"Note: {text}.", err=True), options=options
+    )
     click.echo(json.dumps({"path": str(path), "format": format_}) if as_json else path)
 
 

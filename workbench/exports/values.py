@@ -1,10 +1,12 @@
 """How ids and numbers of the tables are written in other people's files."""
 
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from workbench.errors import TransferError
 from workbench.exports.tables import ImageSegments
+from workbench.formats.base import Category
 
 
 def json_image_id(image_id: str) -> int | str:
@@ -44,3 +46,14 @@ class PngNames:
                 "more than the suffix, or export as coco-results."
             )
         return name
+
+
+def class_labels(categories: Collection[Category]) -> dict[int, str]:
+    """category_id -> label: the name, with the id behind it where several categories share one."""
+    names = [category.name for category in categories]
+    return {
+        category.category_id: f"{category.name} ({category.category_id})"
+        if names.count(category.name) > 1
+        else category.name
+        for category in categories
+    }

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from workbench.formats.base import Category, Task
+from workbench.formats.base import Task
 
 GROUND_TRUTH = "ground_truth"
 LABEL_EDITS = "label_edits"
@@ -46,14 +46,3 @@ def evaluation_key(task: Task, field: str) -> str:
 def confusion_key(field: str) -> str:
     """The evaluation of a run's field that pairs objects of different classes."""
     return f"{CONFUSION}_{field}"
-
-
-def labels(categories: Collection[Category]) -> dict[int, str]:
-    """category_id -> label: the name, with the id behind it where several categories share one."""
-    names = [category.name for category in categories]
-    return {
-        category.category_id: f"{category.name} ({category.category_id})"
-        if names.count(category.name) > 1
-        else category.name
-        for category in categories
-    }

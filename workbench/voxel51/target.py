@@ -11,6 +11,7 @@ from typing import Any
 from bson import ObjectId
 
 from workbench.errors import FiftyOneError
+from workbench.exports.values import class_labels
 from workbench.formats.base import Category, Dataset, ImageRecord
 from workbench.voxel51 import names
 from workbench.voxel51.documents import Document
@@ -47,7 +48,7 @@ class Target:
     @property
     def labels(self) -> dict[int, str]:
         """category_id -> label."""
-        return names.labels(self.categories)
+        return class_labels(self.categories)
 
     def save_info(self) -> None:
         """Keep `info` in the database."""
