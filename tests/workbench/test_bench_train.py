@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from tests.reference.tiny_training import tiny_config
 from workbench.bench import train as bench
 from workbench.bench.measuring import Disagreement, measure
+from workbench.cli import main
 from workbench.training.start import StartOptions
 
 
@@ -28,3 +30,9 @@ def test_times_of_different_trainings_are_not_compared(pair: bench.Pair) -> None
     assert agree is not None
     with pytest.raises(Disagreement, match="do not train the same model"):
         agree(10.0, 10.1)
+
+
+def test_the_command_prints_a_report() -> None:
+    done = CliRunner().invoke(main, ["bench", "train", "--case", "bundled", "--rounds", "1"])
+    assert done.exit_code == 0, done.output
+    assert "times as fast" in done.stdout and "losses to 0.0001" in done.stdout

@@ -2,18 +2,17 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from workbench import ground_truth, rle
+from workbench import ground_truth
 from workbench.bench.measuring import Case, measure, same, times, within
 from workbench.bench.panoptic_scenes import CATEGORIES, PanopticScenes
 from workbench.bench.reporting import Section
-from workbench.evaluation import overlaps
+from workbench.bench.without_numba import no_compiled_code
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.panoptic import PanopticResult
 from workbench.evaluation.passes import Comparison, count_panoptic
@@ -94,14 +93,6 @@ _NOTE_OF_MANY = (
     "One thread reads while the other scores. By the clock only on a machine that does nothing else: compare the load "
     "average below with its cores."
 )
-
-
-@contextlib.contextmanager
-def no_compiled_code() -> Iterator[None]:
-    """As where numba is not installed."""
-    absent = mock.Mock(return_value=None)
-    with mock.patch.object(overlaps, "compiled_kernels", absent), mock.patch.object(rle, "_compiled", absent):
-        yield
 
 
 def agree(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

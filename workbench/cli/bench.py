@@ -7,6 +7,13 @@ from pathlib import Path
 
 import click
 
+EVALUATE_PARTS = (
+    "pq",
+    "miou",
+    "boundary",
+    "ap",
+    "intervals",
+)  # of workbench.bench.evaluate.PARTS, which is slow to import
 _out = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for <date>-<name>.md and .json, e.g. reports/benchmarks."
 )
@@ -23,6 +30,15 @@ def bench() -> None:
 
 @bench.command()
 @click.option(
+    "--part",
+    "parts",
+    type=click.Choice(EVALUATE_PARTS),
+    multiple=True,
+    default=EVALUATE_PARTS,
+    show_default="all",
+    help="What to measure; may be given several times.",
+)
+@click.option(
     "--images", type=click.IntRange(1), default=5000, help="Of the validation set that is timed by the clock."
 )
 @click.option(
@@ -32,19 +48,22 @@ def bench() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the drawn images.")
 @_out
 @click.pass_context
-def evaluate(context: click.Context, images: int, distinct: int, rounds: int, seed: int, out: Path | None) -> None:
-    """Score drawn data, and again with panopticapi and the usual ways of mIoU and boundary PQ.
+def evaluate(
+    context: click.Context, parts: tuple[str, ...], images: int, distinct: int, rounds: int, seed: int, out: Path | None
+) -> None:
+    """Score drawn data, and again with panopticapi, pycocotools and the usual ways of mIoU and boundary PQ.
 
     Needs panopticapi and OpenCV, which the workbench itself does not. Takes some minutes.
 
     \b
     workbench bench evaluate --images 500 --distinct 20 --rounds 3
+    workbench bench evaluate --part miou
     """
-    from workbench.bench.evaluate import benchmark
+    from workbench.bench.evaluate import Plan, benchmark
     from workbench.bench.reporting import command_line
 
-    command = command_line(context)
-    benchmark(images, distinct, rounds, seed, command, out, lambda text: click.echo(text, err=True))
+    plan = Plan(parts, images, distinct, rounds, seed)
+    benchmark(plan, command_line(context), out, lambda text: click.echo(text, err=True))
 
 
 @bench.command()

@@ -1,0 +1,14 @@
+"""The push benchmark: both ways write the same, and nothing is left in the database."""
+
+from typing import Any
+
+from click.testing import CliRunner
+
+from workbench.cli import main
+
+
+def test_both_ways_are_measured_and_their_datasets_deleted(fo: Any) -> None:
+    done = CliRunner().invoke(main, ["bench", "push", "--images", "2", "--masks", "2", "--rounds", "1"])
+    assert done.exit_code == 0, done.output
+    assert "every label, box, score and mask" in done.stdout
+    assert fo.list_datasets() == []

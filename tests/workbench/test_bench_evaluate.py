@@ -1,0 +1,100 @@
+"""The evaluation benchmark: agreements hold on small data, the report is complete, drawn data is like COCO's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.reference.outlines import boundary_pq_counts
+from tests.reference.scenes import Listed, PanopticImage
+from workbench.bench import boundary_quality, panoptic_quality
+from workbench.bench.evaluate import PARTS
+from workbench.bench.measuring import Disagreement
+from workbench.bench.panoptic_scenes import CATEGORIES, SIZE_HW, LabelledMap, PanopticScenes, draw
+from workbench.cli import main
+from workbench.cli.bench import EVALUATE_PARTS
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> PanopticScenes:
+    return PanopticScenes(tmp_path_factory.mktemp("bench"), 3)
+
+
+def test_a_seed_draws_the_same_scenes_again() -> None:
+    first, second, other = draw(5), draw(5), draw(6)
+    assert np.array_equal(first[0].label_map, second[0].label_map)
+    assert first[1].infos() == second[1].infos()
+    assert not np.array_equal(first[0].label_map, other[0].label_map)
+
+
+def test_scenes_are_like_those_of_coco(scenes: PanopticScenes) -> None:
+    run = scenes.make_run()
+    table = run.segments()
+    characters = np.array([len(counts) for counts in table["counts"].to_pylist()])
+    assert 9 < len(table) / 3 < 16
+    assert 500 < characters.mean() < 1200
+    assert (table["height"][0].as_py(), table["width"][0].as_py()) == SIZE_HW
+
+
+def test_images_may_be_shown_under_many_ids(scenes: PanopticScenes) -> None:
+    many = scenes.repeated(7)
+    rows, images = next(many.ground_truth("panoptic"))
+    assert images["image_id"].to_pylist() == [str(number) for number in range(7)]
+    first, fourth = (rows.filter(np.array(rows["image_id"].to_pylist()) == name) for name in ("0", "3"))
+    assert first["counts"].to_pylist() == fourth["counts"].to_pylist()
+
+
+def test_the_command_measures_every_part_and_writes_a_report(tmp_path: Path) -> None:
+    options = ["--images", "3", "--distinct", "2", "--rounds", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(main, ["bench", "evaluate", *options], prog_name="workbench")
+    assert done.exit_code == 0, done.output
+    (data,) = tmp_path.glob("*-evaluate.json")
+    content = json.loads(data.read_text())
+    assert content["command"] == "workbench bench evaluate --images 3 --distinct 2 --rounds 1"
+    titles = [section["title"].split()[0] for section in content["sections"]]
+    assert titles == ["Panoptic", "A", "Mean", "Boundary", "Average", "Confidence"]
+    compared = [result for section in content["sections"] for result in section["results"] if result["peer"]]
+    assert compared and all(result["agreement"] and result["times_as_fast"] > 0 for result in compared)
+
+
+def test_the_command_offers_every_part() -> None:
+    assert set(EVALUATE_PARTS) == set(PARTS)
+
+
+def test_other_numbers_than_the_tools_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panoptic_quality, "_panopticapi", lambda *official: {"pq": 0.5})
+    arguments = ["bench", "evaluate", "--part", "pq", "--images", "1", "--distinct", "1", "--rounds", "1"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "results['pq'] differ" in done.stderr
+    assert done.stdout == ""
+
+
+def test_confusions_that_differ_by_a_pixel_are_a_disagreement() -> None:
+    numbers = {"pq": 0.5, "confusion": np.eye(2)}
+    panoptic_quality.agree(numbers, {"pq": 0.5})
+    with pytest.raises(Disagreement):
+        panoptic_quality.agree(numbers, {"pq": 0.5, "confusion": np.zeros((2, 2))})
+
+
+def test_the_boundary_peer_follows_the_official_rules() -> None:
+    """Against the loops over pixels that the tests of boundary PQ rest on."""
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    rng = np.random.default_rng(3)
+    truth = np.kron(rng.integers(0, 5, size=(3, 4)), np.ones((20, 20), np.int64))
+    guess = np.roll(truth, 1, axis=1)
+    categories = {1: 3, 2: 3, 3: 90, 4: 91}
+    sides = [LabelledMap(truth, categories, frozenset({2})), LabelledMap(guess, categories)]
+    present = [[info for info in side.infos() if info["area"]] for side in sides]
+    stat = {category.category_id: [0, 0, 0, 0.0] for category in CATEGORIES}
+    maps = [side.label_map.astype(np.uint32) for side in sides]
+    boundary_quality._score_image(maps[0], {"segments_info": present[0]}, maps[1], {"segments_info": present[1]}, stat)
+    images = [
+        PanopticImage("0", side.label_map, tuple(Listed(i["id"], i["category_id"], bool(i["iscrowd"])) for i in infos))
+        for side, infos in zip(sides, present, strict=True)
+    ]
+    expected = boundary_pq_counts([images[0]], [images[1]], [3, 90, 91])
+    assert {key: stat[key] for key in expected} == expected
+    assert sum(counts[0] for counts in expected.values())
