@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.reference.labelled_pets import PREDICTED, SIZE, Pets, write_pets, write_pets_instances, write_pets_semantic
+from tests.reference import annotation_exports
+from tests.reference.labelled_pets import (
+    PREDICTED,
+    SIZE,
+    Pets,
+    write_pets,
+    write_pets_instances,
+    write_pets_semantic,
+)
 from workbench import rle
 from workbench.cli import main
 from workbench.errors import OptionError, TransferError
@@ -186,6 +194,57 @@ def test_names_with_markup_and_blanks_stay_themselves(format_: AnnotationFormat,
     run = pets.run.updated(categories=categories)
     found = READERS[format_](export(run, format_, tmp_path / "out"))
     assert next(iter(found.values()))[0][0] == '<cat> & "co"'
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_annotation.json").read_text())
+
+
+def test_datumaro_reads_the_masks_and_polygons_of_cvat_s_file(tmp_path):
+    pets = annotation_exports.write(tmp_path)
+    rows = pets.run.segments().to_pylist()
+    masks = [rle.decode(row["counts"], *SIZE) for row in rows]
+    read = GOLDEN["cvat"]["masks"]["1"]
+    assert [entry["type"] for entry in read] == ["mask"] * 4
+    assert [entry["place"] for entry in read] == [run_lengths(mask).tolist() for mask in masks]
+    assert [entry["label"] for entry in read] == ["cat", "dog", "cat", "cat"]
+    assert [entry["attributes"] for entry in read] == [
+        {"score": str(row["score"]), "iscrowd": row["iscrowd"]} for row in rows
+    ]
+    polygons = [fill([np.reshape(entry["place"], (-1, 2))], *SIZE) for entry in GOLDEN["cvat"]["polygons"]["1"]]
+    assert len(polygons) == 5  # the last segment has two parts
+    assert np.array_equal(polygons[3] | polygons[4], masks[3])
+    assert all(np.array_equal(polygon, mask) for polygon, mask in zip(polygons[:3], masks[:3], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["masks", "polygons"])
+def test_cvat_s_file_is_the_one_that_datumaro_read(tmp_path, kind):
+    """Numbers of its elements as datumaro gave them back, so that the golden reading stays one of today's file."""
+    annotation_exports.write(tmp_path)
+    root = ElementTree.parse(tmp_path / f"cvat-{kind}" / "annotations.xml").getroot()
+    for image in root.iter("image"):
+        read = GOLDEN["cvat"][kind][Path(image.attrib["name"]).stem]
+        assert [element.attrib["label"] for element in image] == [entry["label"] for entry in read]
+        for element, entry in zip(image, read, strict=True):
+            if kind == "masks":
+                assert run_lengths(cvat_mask(element)).tolist() == entry["place"]
+            else:
+                assert [float(v) for v in element.attrib["points"].replace(";", ",").split(",")] == entry["place"]
+
+
+def test_label_studio_s_own_package_finds_nothing_wrong_and_reads_the_same(tmp_path):
+    annotation_exports.write(tmp_path)
+    for kind in ("masks", "polygons"):
+        tasks = json.loads((tmp_path / f"label-studio-{kind}" / "tasks.json").read_text())
+        for task, golden in zip(tasks, GOLDEN["label_studio"][kind], strict=True):
+            assert golden["problems"] == []
+            assert task["data"]["image_id"] == golden["image_id"]
+            for result, read in zip(task["predictions"][0]["result"], golden["regions"], strict=True):
+                assert result["value"][result["type"]] == read["label"]
+                if kind == "polygons":
+                    assert result["value"]["points"] == read["place"]
+                    continue
+                assert result["value"]["rle"] == read["rle"]  # byte for byte what the package writes
+                assert run_lengths(brush_by_bits(read["rle"], SIZE)).tolist() == read["place"]
 
 
 def test_options_are_refused_where_they_would_do_nothing(tmp_path):
