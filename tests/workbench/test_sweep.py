@@ -133,7 +133,7 @@ def test_thresholds_by_default_begin_at_the_floor_and_hold_the_runs_own(folder: 
     assert (report["current"]["threshold"], report["current"]["overlap_threshold"]) == (0.77, 0.83)
     assert report["held_out"] is None  # three images make no folds
     assert any("3 images are too narrow" in note for note in report["notes"])
-    with pytest.raises(OptionError, match=r"0\.5 is below 0\.6\. Start there, or .* --candidate-floor 0\.5"):
+    with pytest.raises(OptionError, match=r"0\.5 is below 0\.6, .* again with --candidate-floor 0\.5"):
         workbench.sweep(kept, "0.5,0.7")
 
 
@@ -208,6 +208,7 @@ def test_matches_are_those_of_the_segments_that_post_processing_makes(
     truth = [random_truth(seed, i, guess) for i, guess in enumerate(guesses)]
     gt = segments_of(table_of(truth), ids)
     thresholds = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+    assert len(next(contests.contests(candidates, gt, [1.0])).kept) == 0
     matched = 0
     for threshold, contest in zip(thresholds, contests.contests(candidates, gt, thresholds), strict=True):
         for overlap in (0.0, 0.5, 0.8):
@@ -273,7 +274,7 @@ def test_thresholds_that_an_instance_run_cannot_give_are_refused(folder: Path, i
     with pytest.raises(OptionError, match="--overlaps has no meaning for an instance run"):
         workbench.sweep(instances, overlaps=0.5)
     cut = workbench.sweep(instances, "0.5").apply(folder / "cut", Setting(0.5))
-    with pytest.raises(OptionError, match=r"0\.3 is below 0\.5\. Start there, or predict again with --threshold 0\.3"):
+    with pytest.raises(OptionError, match=r"0\.3 is below 0\.5, .* again with --threshold 0\.3"):
         workbench.sweep(cut, 0.3)
 
 

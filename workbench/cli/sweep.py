@@ -118,8 +118,8 @@ def _judgement(report: Mapping[str, Any]) -> Sequence[str]:
     lines, name = [], _HEADINGS[report["main"]]
     gain, held_out = report["gain"], report["held_out"]
     if gain and gain["difference"] is not None:
-        ends = gain["interval"]
-        within = f", {100 * ends['low']:+.2f} to {100 * ends['high']:+.2f} at 95 %" if ends else ""
+        ends, confidence = gain["interval"], 100 * gain["confidence"]
+        within = f", {100 * ends['low']:+.2f} to {100 * ends['high']:+.2f} at {confidence:g} %" if ends else ""
         lines.append(f"Best less now: {100 * gain['difference']:+.2f} points of {name}{within}.")
     if held_out and held_out[report["main"]] is not None:
         lines.append(

@@ -10,24 +10,24 @@ from typing import Any
 import pyarrow as pa
 
 from workbench import runs
-from workbench.errors import EvaluationError, OptionError, RunError
+from workbench.errors import EvaluationError, RunError
 from workbench.evaluation import agreement, keeping
 from workbench.evaluation.compare import evaluated
 from workbench.evaluation.evaluation import Progress, comparison_with, dataset_of, ground_truths, notes_on_dataset
+from workbench.evaluation.passes import Comparison
 from workbench.evaluation.resampling import Bootstrap
 from workbench.files.replacing import new_file
 from workbench.formats.base import Dataset
 from workbench.runs import Run
 from workbench.segments import CANDIDATE_SCHEMA, write_parquet
 from workbench.store import CANDIDATES, SegmentStore
-from workbench.sweeping import applying, grid
+from workbench.sweeping import applying, settings
 from workbench.sweeping.curve import Curve, Setting, curve_json
+from workbench.sweeping.grid import Values
 from workbench.sweeping.instance import best_by_category, sweep_instances
 from workbench.sweeping.panoptic import sweep_panoptic
 
 JSON, TABLE = "sweep.json", "sweep.parquet"
-Values = str | float | Sequence[float]
-"""As `grid.parse` reads them."""
 
 
 @dataclass(frozen=True)
@@ -82,39 +82,38 @@ def sweep(
             f"{opened.path}: sweeping a {opened.task} run needs {opened.task} ground truth, which dataset "
             f"{truth.definition.name} does not have. Name another dataset with --dataset."
         )
-    own = _own_setting(opened)
+    values, shares = settings.choose(opened, thresholds, overlaps)
     mode = "strict"
     if opened.task == "instance":
-        mode = evaluated(opened, truth, progress)["mode"]
+        mode = evaluated(opened, None if dataset is None else truth, progress)["mode"]
     comparison, images = comparison_with(opened, truth, opened.task, progress)
-    curve: Curve
-    if opened.task == "panoptic":
-        values, shares = _panoptic_grid(opened, thresholds, overlaps)
-        store = SegmentStore(opened.path, CANDIDATES, CANDIDATE_SCHEMA)
-        curve = sweep_panoptic(comparison, store, values, shares)
-    else:
-        curve = sweep_instances(comparison, opened.matches(), _instance_grid(opened, thresholds, overlaps))
-    table = _table(curve)
+    curve = _curve(comparison, values, shares)
+    own = settings.own_setting(opened)
     found = curve_json(curve, None if own is None else list(curve.settings).index(own), bootstrap)
     renamed = agreement.category_note(opened, truth.categories)
-    found["notes"] = [
-        *notes_on_dataset(opened, truth, dataset),
-        *([] if renamed is None else [renamed]),
-        *images.notes,
-        *found["notes"],
-    ]
+    about_data = [*notes_on_dataset(opened, truth, dataset), *([renamed] if renamed else []), *images.notes]
+    table = _table(curve)
     report = {
         "run": str(opened.path),
         "task": opened.task,
         "mode": mode,
         "images": curve.images,
         **found,
+        "notes": [*about_data, *found["notes"]],
         "provenance": keeping.provenance(opened, truth),
     }
     if opened.task == "instance":
         report["best_by_category"] = best_by_category(table)
     _keep(opened, Path(out) if out is not None else opened.path, report, table)
     return Sweep(opened, report, table)
+
+
+def _curve(comparison: Comparison, thresholds: Sequence[float], overlaps: Sequence[float]) -> Curve:
+    run = comparison.run
+    if run.task == "instance":
+        return sweep_instances(comparison, run.matches(), thresholds)
+    store = SegmentStore(run.path, CANDIDATES, CANDIDATE_SCHEMA)
+    return sweep_panoptic(comparison, store, thresholds, overlaps)
 
 
 def _check(run: Run) -> None:
@@ -137,46 +136,6 @@ def _command(run: Run) -> str:
     model = run.manifest.get("provenance", {}).get("model", "MODEL")
     command = ["workbench", "predict", "--dataset", run.manifest["dataset"]["name"], "--model", str(model)]
     return shlex.join([*command, "--task", "panoptic", "--keep-candidates"])
-
-
-def _own_setting(run: Run) -> Setting | None:
-    """The run's own thresholds; None for imported instances, which had some threshold or none."""
-    identity = run.manifest.get("identity", {})
-    if identity.get("threshold") is None:
-        return None
-    return Setting(identity["threshold"], identity.get("overlap_threshold"))
-
-
-def _panoptic_grid(
-    run: Run, thresholds: Values | None, overlaps: Values | None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    own, floor = _own_setting(run), applying.lowest_threshold(run)
-    assert own is not None and own.overlap_threshold is not None
-    remedy = f"predict again with --candidate-floor {{:g}} (the candidates of {run.path} end at {floor:g})"
-    values = _thresholds(thresholds, floor, remedy)
-    shares = grid.parse(grid.OVERLAPS if overlaps is None else overlaps, "--overlaps")
-    return tuple(sorted({*values, own.threshold})), tuple(sorted({*shares, own.overlap_threshold}))
-
-
-def _instance_grid(run: Run, thresholds: Values | None, overlaps: Values | None) -> tuple[float, ...]:
-    if overlaps is not None:
-        raise OptionError("--overlaps has no meaning for an instance run: instances may overlap. Leave it out.")
-    own = _own_setting(run)
-    floor = applying.lowest_threshold(run)
-    remedy = f"predict again with --threshold {{:g}} (the scores of {run.path} begin at {floor:g})"
-    return tuple(sorted({*_thresholds(thresholds, floor, remedy), *(() if own is None else (own.threshold,))}))
-
-
-def _thresholds(thresholds: Values | None, floor: float, remedy: str) -> tuple[float, ...]:
-    """Those asked for; by default those of `grid.THRESHOLDS` that the run can give."""
-    if thresholds is None:
-        return tuple(value for value in grid.parse(grid.THRESHOLDS, "--thresholds") if value >= floor)
-    values = grid.parse(thresholds, "--thresholds")
-    if values[0] < floor:
-        raise OptionError(
-            f"--thresholds: {values[0]:g} is below {floor:g}. Start there, or {remedy.format(values[0])}."
-        )
-    return values
 
 
 def _table(curve: Curve) -> pa.Table:

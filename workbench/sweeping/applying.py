@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 import workbench
 from workbench import runs
-from workbench.errors import OptionError, RunError
+from workbench.errors import RunError
 from workbench.formats.base import ImageRecord
 from workbench.prediction.encode import OK, PredictedImage, PredictedMap, ShardBuilder
 from workbench.runs import Run
 from workbench.segments import CANDIDATE_SCHEMA, IMAGE_SCHEMA, read_parquet
 from workbench.store import CANDIDATES, SegmentStore
+from workbench.sweeping import settings
 from workbench.sweeping.contests import Candidates, candidates_of, contests, pixels_of
 from workbench.sweeping.curve import Setting
 from workbench.sweeping.merging import merge
@@ -32,7 +33,7 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
     """
     if not run.complete:
         raise RunError(f"{run.path}: incomplete, so no run can be made of it. The command that made it completes it.")
-    _check_setting(run, setting)
+    settings.check(run, setting)
     _check_place(out, _manifest(run, setting)["identity"])
     make = {"panoptic": _panoptic_rows, "instance": _instance_rows}[run.task]
     with runs.lock(out):
@@ -44,20 +45,6 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
         for images, segments in make(run, setting, lambda images: not done.issuperset(images["image_id"].to_pylist())):
             writer.commit(segments, images)
         return made.completed()
-
-
-def _check_setting(run: Run, setting: Setting) -> None:
-    if (setting.overlap_threshold is None) == (run.task == "panoptic"):
-        raise OptionError(f"{run.path}: {setting} does not fit a {run.task} run: panoptic ones alone have an overlap.")
-    low = lowest_threshold(run)
-    if not low <= setting.threshold <= 1:
-        raise OptionError(f"{run.path}: it knows thresholds from {low:g} to 1, not {setting.threshold:g}.")
-
-
-def lowest_threshold(run: Run) -> float:
-    """From which threshold on the run has all that there is: the floor of its candidates, or its own threshold."""
-    identity = run.manifest.get("identity", {})
-    return float(identity.get("candidate_floor" if run.task == "panoptic" else "threshold") or 0.0)
 
 
 def _check_place(out: Path, identity: Mapping[str, Any]) -> None:

@@ -99,6 +99,8 @@ def contests(candidates: Candidates, gt: Segments, thresholds: Sequence[float]) 
         first, last = (int(row) for row in np.searchsorted(gt.image, [image, image + 1]))
         sizes = np.array([int(each[begin:end].sum()) for each in kept])
         stops = np.unique(sizes[sizes > 0])
+        if not len(stops):
+            continue
         won, owned, shared = _count(
             (truth, first, last),
             (candidates.masks, begin, end),

@@ -1,16 +1,17 @@
 """Thresholds to try, as the user writes them: numbers and ranges, decimal as they look."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from workbench.errors import OptionError
 
 THRESHOLDS = "0.1:0.95:0.05"
 OVERLAPS = "0.5:0.9:0.1"
+Values = str | float | Sequence[float]
 _MOST = 1000  # values: more is a slip of the step
 
 
-def parse(text: str | float | Iterable[float], option: str) -> tuple[float, ...]:
+def parse(text: Values, option: str) -> tuple[float, ...]:
     """Ascending values, each once: of `0.1:0.95:0.05` (both ends included), of `0.5,0.8`, of both mixed, of numbers.
 
     Steps are added as decimals, so that 0.1:0.9:0.1 holds 0.3 and not 0.30000000000000004. Raises OptionError for what
