@@ -2,18 +2,17 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from workbench import ground_truth, rle
+from workbench import ground_truth
 from workbench.bench.instance_scenes import CATEGORIES, InstanceScenes
 from workbench.bench.measuring import Case, measure, times
 from workbench.bench.reporting import Section
-from workbench.evaluation import instance_ious, overlaps
+from workbench.bench.without_numba import no_compiled_code
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.instance import Geometry
@@ -111,17 +110,6 @@ def comparison(scenes: InstanceScenes, run: Run) -> Comparison:
         file_order=np.arange(scenes.count),
         progress=lambda count: None,
     )
-
-
-@contextlib.contextmanager
-def no_compiled_code() -> Iterator[None]:
-    """As where numba is not installed."""
-    with (
-        mock.patch.object(instance_ious, "compiled_kernels", lambda: None),
-        mock.patch.object(overlaps, "compiled_kernels", lambda: None),
-        mock.patch.object(rle, "_compiled", lambda: None),
-    ):
-        yield
 
 
 def _load(truth: Path, results: Path) -> tuple[Any, Any]:
