@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from eomt.frames import Frame
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 SMALL_OUTPUT = 128
 """To an output whose height and width sum to no more, torch interpolates in another order of operations."""
+VECTORS = 64
+"""Numbers that torch handles together, or a multiple of it, on any processor."""
 UNSURE_SHARE = 32
 """One pixel in so many may be left to torch; a map with more ties is torch's altogether."""
 PROBES = (
@@ -59,10 +62,10 @@ def contest(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_threshold: f
     owner, areas = np.empty(frame.target, np.int32), np.zeros((3, count), np.int64)
     room = 1024 + pixels // UNSURE_SHARE
     unsure_pixels, unsure_masks = np.empty(room, np.int64), np.empty((room, 2), np.int64)
-    listed_pixels, listed_masks = _kernels().contest(
-        _as_numpy(mask_logits),
-        _as_numpy(scores),
-        _upsampling(mask_logits, frame),
+    listed_pixels, listed_masks = kernels().contest(
+        as_numpy(mask_logits),
+        as_numpy(scores),
+        tables(mask_logits, frame),
         *_logit_with_margin(mask_threshold),
         owner,
         areas,
@@ -73,7 +76,7 @@ def contest(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_threshold: f
         return None
     if listed_pixels:
         pixel = unsure_pixels[:listed_pixels]
-        probabilities = _logits_at(mask_logits, frame, pixel).sigmoid_()  # (m, n)
+        probabilities = probabilities_at(mask_logits, frame, pixel)
         winner = (probabilities * scores).argmax(1)
         covers = (probabilities.gather(1, winner[:, None])[:, 0] >= mask_threshold).numpy()
         owner.reshape(-1)[pixel] = np.where(covers, winner.numpy(), -1)
@@ -81,8 +84,8 @@ def contest(mask_logits: Tensor, scores: Tensor, frame: Frame, mask_threshold: f
         areas[2] += np.bincount(winner.numpy()[covers], minlength=count)
     if listed_masks:
         query, pixel = unsure_masks[:listed_masks].T
-        logits = _logits_at(mask_logits, frame, pixel)[torch.arange(listed_masks), torch.from_numpy(query)]
-        covers = (logits.sigmoid_() >= mask_threshold).numpy()
+        probabilities = probabilities_at(mask_logits, frame, pixel)[torch.arange(listed_masks), torch.from_numpy(query)]
+        covers = (probabilities >= mask_threshold).numpy()
         areas[1] += np.bincount(query[covers], minlength=count)
     return torch.from_numpy(owner), torch.from_numpy(areas)
 
@@ -92,7 +95,7 @@ def measure(mask_logits: Tensor, frame: Frame, with_masks: bool) -> tuple[Tensor
     count = len(mask_logits)
     areas, sums = np.zeros(count, np.int64), np.zeros(count, np.float64)
     binary = np.zeros((count if with_masks else 0, *frame.target), np.uint8)
-    _kernels().measure(_as_numpy(mask_logits), _upsampling(mask_logits, frame), areas, sums, binary)
+    kernels().measure(as_numpy(mask_logits), tables(mask_logits, frame), areas, sums, binary)
     means = (sums / (areas + 1e-6)).astype(np.float32)
     return torch.from_numpy(binary).view(torch.bool), torch.from_numpy(areas), torch.from_numpy(means)
 
@@ -100,16 +103,15 @@ def measure(mask_logits: Tensor, frame: Frame, with_masks: bool) -> tuple[Tensor
 def paint(mask_logits: Tensor, labels: NDArray[np.int32], frame: Frame) -> Tensor:
     """(H, W) int32: the label of the last of the masks (n, h, w) that covers a pixel; masks labelled -1 cover none."""
     label_map = np.full(frame.target, -1, np.int32)
-    _kernels().paint(_as_numpy(mask_logits), _upsampling(mask_logits, frame), labels, label_map)
+    kernels().paint(as_numpy(mask_logits), tables(mask_logits, frame), labels, label_map)
     return torch.from_numpy(label_map)
 
 
 def relabel(labels: Tensor, lookup: NDArray[np.int32]) -> bool:
     """Replace each label of (H, W) int32 by its entry of `lookup`, in place; False where that cannot be done here."""
-    kernels = trusted_kernels()
-    if kernels is None or labels.device.type != "cpu":
+    if trusted_kernels() is None or labels.device.type != "cpu":
         return False
-    kernels.relabel(labels.numpy(), lookup)
+    kernels().relabel(labels.numpy(), lookup)
     return True
 
 
@@ -126,27 +128,36 @@ def trusted_kernels() -> ModuleType | None:
     return mask_kernels
 
 
-def _interpolates_like_torch(kernels: ModuleType, frame: Frame) -> bool:
+def _interpolates_like_torch(tried: ModuleType, frame: Frame) -> bool:
     masks = np.random.default_rng(0).normal(0, 8, (4, 40, 32)).astype(np.float32)
     height, width = frame.target
     ours = np.empty((height * width, len(masks)), np.float32)
-    kernels.logits_at(masks, _tables(kernels, 40, 32, frame), np.arange(height * width), ours)
+    tried.logits_at(masks, _tables(tried, 40, 32, frame), np.arange(height * width), ours)
     theirs = frame.upsample(torch.from_numpy(masks)).flatten(1).numpy()
     return np.array_equal(ours.T, theirs)
 
 
-def _kernels() -> ModuleType:
-    kernels = trusted_kernels()
-    if kernels is None:
-        raise RuntimeError("the compiled kernels are not usable here: ask `usable` first.")
-    return kernels
+def kernels() -> ModuleType:
+    """The compiled functions. Raises RuntimeError where they are not trusted: ask `usable` first."""
+    trusted = trusted_kernels()
+    if trusted is None:
+        raise RuntimeError("the compiled kernels are not trusted here: ask `usable` first.")
+    return trusted
 
 
-def _logits_at(mask_logits: Tensor, frame: Frame, pixels: NDArray[np.int64]) -> Tensor:
+def probabilities_at(mask_logits: Tensor, frame: Frame, pixels: NDArray[np.int64]) -> Tensor:
+    """(m, n): what torch's sigmoid makes of the logits of masks (n, h, w) at pixels (m,) of the image."""
+    logits = logits_at(mask_logits, frame, pixels)
+    # The last numbers of an array, too few for a vector instruction, go through another exponential: none may be last.
+    padded = functional.pad(logits.flatten(), (0, VECTORS - logits.numel() % VECTORS))
+    return padded.sigmoid_()[: logits.numel()].view_as(logits)
+
+
+def logits_at(mask_logits: Tensor, frame: Frame, pixels: NDArray[np.int64]) -> Tensor:
     """(m, n): the logits of masks (n, h, w) at pixels (m,) of the image."""
     logits = np.empty((len(pixels), len(mask_logits)), np.float32)
-    up = _upsampling(mask_logits, frame)
-    _kernels().logits_at(_as_numpy(mask_logits), up, np.ascontiguousarray(pixels), logits)
+    up = tables(mask_logits, frame)
+    kernels().logits_at(as_numpy(mask_logits), up, np.ascontiguousarray(pixels), logits)
     return torch.from_numpy(logits)
 
 
@@ -162,20 +173,21 @@ def _logit_with_margin(probability: float) -> tuple[np.float32, np.float32]:
     return np.float32(logit), np.float32((1e-6 + 1e-6 * abs(logit)) / (1 - probability))
 
 
-def _as_numpy(values: Tensor) -> NDArray[np.float32]:
+def as_numpy(values: Tensor) -> NDArray[np.float32]:
+    """The same numbers in float32, in one piece."""
     array: NDArray[np.float32] = values.float().contiguous().numpy()
     return array
 
 
-def _upsampling(mask_logits: Tensor, frame: Frame) -> "Upsampling":
+def tables(mask_logits: Tensor, frame: Frame) -> "Upsampling":
+    """What the kernels need to know to upsample mask_logits (..., h, w)."""
     height, width = mask_logits.shape[-2:]
-    return _tables(_kernels(), height, width, frame)
+    return _tables(kernels(), height, width, frame)
 
 
-def _tables(kernels: ModuleType, height: int, width: int, frame: Frame) -> "Upsampling":
-    """What the kernels need to know of a frame for masks of (height, width), with scratch space of their own."""
+def _tables(compiled: ModuleType, height: int, width: int, frame: Frame) -> "Upsampling":
     rows1, columns1 = axis_table(height, frame.canvas[0]), axis_table(width, frame.canvas[1])
-    tile = kernels.TILE_ROWS, kernels.TILE_COLUMNS
+    tile = compiled.TILE_ROWS, compiled.TILE_COLUMNS
     canvas_tile, rows2, columns2 = tile, rows1, columns1
     two_steps = frame.filled != frame.target
     if two_steps:
@@ -183,9 +195,9 @@ def _tables(kernels: ModuleType, height: int, width: int, frame: Frame) -> "Upsa
         canvas_tile = _reach(rows2, tile[0], frame.target[0]), _reach(columns2, tile[1], frame.target[1])
     lines = max(canvas_tile[0], _reach(rows1, canvas_tile[0], frame.filled[0]) + 2)
     scratch1 = np.empty((lines, max(canvas_tile[1], tile[1])), np.float32)
-    tables = *rows1, *columns1, *rows2, *columns2
-    result: Upsampling = kernels.Upsampling(
-        *frame.target, two_steps, *tables, scratch1, np.empty(canvas_tile, np.float32)
+    axes = *rows1, *columns1, *rows2, *columns2
+    result: Upsampling = compiled.Upsampling(
+        *frame.target, two_steps, *axes, scratch1, np.empty(canvas_tile, np.float32)
     )
     return result
 
@@ -193,6 +205,7 @@ def _tables(kernels: ModuleType, height: int, width: int, frame: Frame) -> "Upsa
 def _reach(table: tuple[NDArray[np.uint32], NDArray[np.float32]], tile: int, length: int) -> int:
     """How many source positions `tile` neighbours of the first `length` positions of an axis need at most."""
     index = table[0].astype(np.int64)
+    length = min(length, index.shape[1])  # a crop may be shorter than the canvas that it is part of
     firsts = np.arange(max(1, length - tile + 1))
     return int((index[1, np.minimum(firsts + tile, length) - 1] - index[0, firsts] + 1).max())
 

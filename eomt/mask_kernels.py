@@ -150,9 +150,9 @@ def _logits(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int], out: 
 
 
 @inlined
-def _range(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int]) -> tuple[np.float32, np.float32]:
-    """The smallest and the largest logit that a tile of the image is computed from."""
-    y0, y1, x0, x1 = _canvas_tile(up, tile)
+def _range_on_canvas(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int]) -> tuple[np.float32, np.float32]:
+    """The smallest and the largest logit that a tile of the canvas is computed from."""
+    y0, y1, x0, x1 = tile
     low = high = mask[up.rows1[0, y0], up.columns1[0, x0]]
     for y in range(up.rows1[0, y0], up.rows1[1, y1 - 1] + 1):
         for x in range(up.columns1[0, x0], up.columns1[1, x1 - 1] + 1):
@@ -160,6 +160,12 @@ def _range(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int]) -> tup
             low = value if value < low else low
             high = value if value > high else high
     return low, high
+
+
+@inlined
+def _range(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int]) -> tuple[np.float32, np.float32]:
+    """The same of a tile of the image."""
+    return _range_on_canvas(mask, up, _canvas_tile(up, tile))
 
 
 @compiled(
@@ -380,3 +386,237 @@ def relabel(label_map: NDArray[np.int32], new_labels: NDArray[np.int32]) -> None
         line = label_map[y]
         for x in range(label_map.shape[1]):
             line[x] = new_labels[line[x]]
+
+
+@inlined
+def _crop_tile(
+    region: tuple[int, int, int, int], start: tuple[int, int], edge: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """The part of a region of the canvas that lies in a crop at `start`, in the crop's own pixels; may be empty."""
+    y0, y1 = max(region[0] - start[0], 0), min(region[1] - start[0], edge[0])
+    x0, x1 = max(region[2] - start[1], 0), min(region[3] - start[1], edge[1])
+    return y0, y1, x0, x1
+
+
+@compiled(
+    types.int64(
+        types.float32[:, :, :, ::1],
+        types.float32[:, :, ::1],
+        types.int64[:, ::1],
+        types.UniTuple(types.int64, 2),
+        _UPSAMPLING,
+        types.int64[:, ::1],
+        types.int64[::1],
+    ),
+    error_model="numpy",
+)
+def vote(
+    masks: Floats,
+    weights: Floats,
+    starts: Counts,
+    edge: tuple[int, int],
+    up: Upsampling,
+    label_map: Counts,
+    unsure_pixels: Counts,
+) -> int:
+    """Give each pixel the class with the largest sum over queries of weight x sigmoid(logit), crops averaged.
+
+    masks (crops, Q, h, w) finite, weights (crops, Q, K) not negative; crop i, of size `edge`, begins at starts[i] on a
+    canvas that the crops cover; step 1 of `up` leads to a crop, step 2 from the canvas to the image. Fills `label_map`
+    (height, width), and lists in `unsure_pixels` (y * width + x) those where two classes are closer than rounding may
+    bring them. Returns how many; -1 where they are more than the array holds.
+
+    Where the best class's lead stays positive with each sigmoid anywhere in its range, the tile is that class's.
+    Elsewhere classes are computed from the most promising on, until no other can reach what every pixel has by then.
+    Queries that cannot move a score noticeably are not computed: the middle of their range stands in.
+    """
+    crops, queries, classes = weights.shape
+    margin = np.float32(4e-7) * queries + np.float32(1e-6)
+    room = (up.scratch2.shape[0], up.scratch2.shape[1])
+    middles, halves = np.empty((crops, queries), np.float32), np.empty((crops, queries), np.float32)
+    heaviest = np.empty((crops, queries), np.float32)
+    for crop in range(crops):
+        for query in range(queries):
+            heaviest[crop, query] = weights[crop, query].max()
+    totals, leads = np.empty(classes, np.float32), np.empty(classes, np.float32)
+    uppers, worst = np.empty(classes, np.float32), np.empty(classes, np.float32)
+    probabilities = np.empty((crops, queries, *room), np.float32)
+    computed = np.empty((crops, queries), np.bool_)
+    votes, covered = np.empty(room, np.float32), np.empty(room, np.float32)
+    scores = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
+    best, second = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32), np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
+    winner = np.empty((TILE_ROWS, TILE_COLUMNS), np.int64)
+    listed = 0
+    for y0 in range(0, up.height, TILE_ROWS):
+        for x0 in range(0, up.width, TILE_COLUMNS):
+            y1, x1 = min(y0 + TILE_ROWS, up.height), min(x0 + TILE_COLUMNS, up.width)
+            rows, columns = y1 - y0, x1 - x0
+            region = _canvas_tile(up, (y0, y1, x0, x1))
+            region_rows, region_columns = region[1] - region[0], region[3] - region[2]
+
+            totals[:] = 0
+            uppers[:] = 0
+            for crop in range(crops):
+                part = _crop_tile(region, (starts[crop, 0], starts[crop, 1]), edge)
+                if part[0] >= part[1] or part[2] >= part[3]:
+                    continue
+                leads[:] = 0
+                for query in range(queries):
+                    low, high = _range_on_canvas(masks[crop, query], up, part)
+                    low, high = _sigmoid(low), _sigmoid(high)
+                    middle, half = (low + high) * np.float32(0.5), (high - low) * np.float32(0.5) + high * BOUND_SLACK
+                    middles[crop, query], halves[crop, query] = middle, half
+                    weight = weights[crop, query]
+                    for c in range(classes):
+                        totals[c] += weight[c] * middle
+                        leads[c] += weight[c] * (middle + half)
+                for c in range(classes):
+                    uppers[c] = leads[c] if leads[c] > uppers[c] else uppers[c]
+            leader = int(np.argmax(totals))
+            most = uppers[leader]
+
+            worst[:] = np.inf
+            for crop in range(crops):
+                part = _crop_tile(region, (starts[crop, 0], starts[crop, 1]), edge)
+                if part[0] >= part[1] or part[2] >= part[3]:
+                    continue
+                leads[:] = 0
+                for query in range(queries):
+                    weight, middle, half = weights[crop, query], middles[crop, query], halves[crop, query]
+                    own = weight[leader]
+                    for c in range(classes):
+                        lead = own - weight[c]
+                        leads[c] += lead * middle - abs(lead) * half
+                for c in range(classes):
+                    worst[c] = leads[c] if leads[c] < worst[c] else worst[c]
+            left = 1
+            for c in range(classes):
+                if c != leader and worst[c] <= most * margin:
+                    left += 1
+                elif c != leader:
+                    uppers[c] = np.float32(-1.0)
+            if left == 1:
+                for y in range(y0, y1):
+                    for x in range(x0, x1):
+                        label_map[y, x] = leader
+                continue
+
+            for y in range(region_rows):
+                for x in range(region_columns):
+                    covered[y, x] = 0
+            allowance = np.float32(0.0)
+            for crop in range(crops):
+                part = _crop_tile(region, (starts[crop, 0], starts[crop, 1]), edge)
+                spent = np.float32(0.0)
+                for query in range(queries):
+                    error = heaviest[crop, query] * halves[crop, query]
+                    computed[crop, query] = spent + error > most * margin
+                    if part[0] >= part[1] or part[2] >= part[3]:
+                        continue
+                    if not computed[crop, query]:
+                        spent += error
+                        continue
+                    logits = probabilities[crop, query]
+                    _resample(
+                        masks[crop, query],
+                        (0, 0),
+                        up.rows1,
+                        up.row_weights1,
+                        up.columns1,
+                        up.column_weights1,
+                        part,
+                        up.scratch1,
+                        logits,
+                    )
+                    for y in range(part[1] - part[0]):
+                        line = logits[y]
+                        for x in range(part[3] - part[2]):
+                            line[x] = _sigmoid(line[x])
+                top, side = part[0] + starts[crop, 0] - region[0], part[2] + starts[crop, 1] - region[2]
+                for y in range(part[1] - part[0]):
+                    for x in range(part[3] - part[2]):
+                        covered[top + y, side + x] += np.float32(1.0)
+                allowance = max(allowance, np.float32(2.0) * spent)
+
+            best[:] = np.float32(-1.0)
+            second[:] = np.float32(-1.0)
+            reached = np.float32(-1.0)
+            for _ in range(left):
+                c = int(np.argmax(uppers))
+                if uppers[c] * (np.float32(1.0) + margin) + allowance < reached:
+                    break
+                uppers[c] = np.float32(-1.0)
+                for y in range(region_rows):
+                    line = votes[y]
+                    for x in range(region_columns):
+                        line[x] = 0
+                for crop in range(crops):
+                    part = _crop_tile(region, (starts[crop, 0], starts[crop, 1]), edge)
+                    if part[0] >= part[1] or part[2] >= part[3]:
+                        continue
+                    top, side = part[0] + starts[crop, 0] - region[0], part[2] + starts[crop, 1] - region[2]
+                    stand_in = np.float32(0.0)
+                    for query in range(queries):
+                        weight = weights[crop, query, c]
+                        if not computed[crop, query]:
+                            stand_in += weight * middles[crop, query]
+                            continue
+                        for y in range(part[1] - part[0]):
+                            line, probability = votes[top + y, side:], probabilities[crop, query, y]
+                            for x in range(part[3] - part[2]):
+                                line[x] += weight * probability[x]
+                    for y in range(part[1] - part[0]):
+                        line = votes[top + y, side:]
+                        for x in range(part[3] - part[2]):
+                            line[x] += stand_in
+                for y in range(region_rows):
+                    line, share = votes[y], covered[y]
+                    for x in range(region_columns):
+                        line[x] /= share[x]
+                if up.two_steps:
+                    _resample(
+                        votes,
+                        (region[0], region[2]),
+                        up.rows2,
+                        up.row_weights2,
+                        up.columns2,
+                        up.column_weights2,
+                        (y0, y1, x0, x1),
+                        up.scratch1,
+                        scores,
+                    )
+                reached = np.float32(np.inf)
+                for y in range(rows):
+                    line = scores[y] if up.two_steps else votes[y]
+                    line_best, line_second, line_winner = best[y], second[y], winner[y]
+                    for x in range(columns):
+                        value = line[x]
+                        ahead = value > line_best[x]
+                        loser = line_best[x] if ahead else value
+                        line_second[x] = loser if loser > line_second[x] else line_second[x]
+                        line_best[x] = value if ahead else line_best[x]
+                        line_winner[x] = c if ahead else line_winner[x]
+                        reached = line_best[x] if line_best[x] < reached else reached
+            for y in range(rows):
+                for x in range(columns):
+                    label_map[y0 + y, x0 + x] = winner[y, x]
+                    if best[y, x] - second[y, x] <= best[y, x] * margin + allowance or best[y, x] < UNDERFLOW:
+                        if listed == len(unsure_pixels):
+                            return -1
+                        unsure_pixels[listed] = (y0 + y) * up.width + x0 + x
+                        listed += 1
+    return listed
+
+
+@compiled(types.void(types.float32[:, :, ::1], _FLOATS, _FLOATS, _FLOATS), error_model="numpy")
+def blend(corners: Floats, row_weights: Floats, column_weights: Floats, out: Floats) -> None:
+    """`_resample` at m single pixels: `out` (m, K) of corners (4, m, K), upper and then lower, left and then right.
+
+    Weights are (2, m).
+    """
+    for pixel in range(out.shape[0]):
+        left, right = column_weights[0, pixel], column_weights[1, pixel]
+        for k in range(out.shape[1]):
+            upper = _fma(corners[0, pixel, k], left, corners[1, pixel, k] * right)
+            lower = _fma(corners[2, pixel, k], left, corners[3, pixel, k] * right)
+            out[pixel, k] = _fma(upper, row_weights[0, pixel], lower * row_weights[1, pixel])

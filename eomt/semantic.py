@@ -6,10 +6,12 @@ the image, padding is cut away first; without padding the two agree.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from eomt import compiled_semantic
 from eomt.errors import ProcessorError
 from eomt.frames import Frame, SegmentationOutputs, TargetSizes, bilinear, frames, logits_of
 from eomt.resizing import Size, canvas_size
@@ -20,8 +22,8 @@ def semantic_scores(outputs: SegmentationOutputs, target_sizes: TargetSizes, siz
 
     `target_sizes` and `size` are as in `semantic_maps`.
     """
-    for frame, scores in _class_scores(outputs, target_sizes, size):
-        yield bilinear(scores, frame.target)
+    for image in _images(outputs, target_sizes, size):
+        yield bilinear(_class_scores(image), image.frame.target)
 
 
 def semantic_maps(outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size) -> list[Tensor]:
@@ -31,34 +33,55 @@ def semantic_maps(outputs: SegmentationOutputs, target_sizes: TargetSizes, size:
     row (image, start, end) a crop) there are more outputs than images. Raises ProcessorError where these do not fit
     together.
     """
-    return [_argmax_upsampled(scores, frame) for frame, scores in _class_scores(outputs, target_sizes, size)]
+    return [_class_map(image) for image in _images(outputs, target_sizes, size)]
 
 
-def _class_scores(
-    outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size
-) -> Iterator[tuple[Frame, Tensor]]:
-    """For each image its frame and the class scores (K, *filled) before the last upsampling."""
+@dataclass(frozen=True)
+class _Image:
+    """The outputs of one image's crops, or of the image where it was not split."""
+
+    mask_logits: Tensor  # (crops, Q, h, w)
+    weights: Tensor  # (crops, Q, K): class probabilities without "no object"
+    starts: list[tuple[int, int]]  # (y, x) of each crop on the filled canvas
+    frame: Frame  # its `canvas` is the size of a crop
+
+
+def _images(outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size) -> Iterator[_Image]:
     mask_logits, class_logits = logits_of(outputs)
+    weights = class_logits.float().softmax(-1)[..., :-1]
     offsets = _offsets(outputs)
     if not offsets:
         for i, frame in enumerate(frames(target_sizes, size, len(mask_logits))):
-            scores = _scores_on_canvas(mask_logits[i], class_logits[i], frame.canvas)
-            yield frame, scores[:, : frame.filled[0], : frame.filled[1]]
+            yield _Image(mask_logits[i : i + 1], weights[i : i + 1], [(0, 0)], frame)
         return
-    edge = canvas_size(size)[0]
     _check_offsets(offsets, len(mask_logits), len(target_sizes))
+    edge = canvas_size(size)[0]
     for i, frame in enumerate(frames(target_sizes, size)):
-        rows = [(row, start) for row, (image, start, _) in enumerate(offsets) if image == i]
-        crops = ((start, _scores_on_canvas(mask_logits[row], class_logits[row], (edge, edge))) for row, start in rows)
-        total = torch.zeros((class_logits.shape[-1] - 1, *frame.filled), device=class_logits.device)
-        yield frame, _add_crops(total, crops)
+        rows = [row for row, (image, _, _) in enumerate(offsets) if image == i]
+        upright = frame.filled[0] > frame.filled[1]
+        starts = [(offsets[row][1], 0) if upright else (0, offsets[row][1]) for row in rows]
+        yield _Image(mask_logits[rows], weights[rows], starts, replace(frame, canvas=(edge, edge)))
 
 
-def _add_crops(total: Tensor, crops: Iterable[tuple[int, Tensor]]) -> Tensor:
-    """Fill `total` (K, h, w) with the mean of crops: (start along the longer side, scores (K, edge, edge)) each."""
+def _class_map(image: _Image) -> Tensor:
+    decided = compiled_semantic.class_map(image.mask_logits, image.weights, image.starts, image.frame)
+    return _argmax_upsampled(_class_scores(image), image.frame) if decided is None else decided
+
+
+def _class_scores(image: _Image) -> Tensor:
+    """The class scores (K, *filled) before the last upsampling."""
+    crops = (
+        (start, _scores_on_canvas(masks, weights, image.frame.canvas))
+        for masks, weights, start in zip(image.mask_logits, image.weights, image.starts, strict=True)
+    )
+    total = torch.zeros((image.weights.shape[-1], *image.frame.filled), device=image.weights.device)
+    return _add_crops(total, crops)
+
+
+def _add_crops(total: Tensor, crops: Iterable[tuple[tuple[int, int], Tensor]]) -> Tensor:
+    """Fill `total` (K, h, w) with the mean of crops: (where it starts, scores (K, *crop)) each."""
     count = torch.zeros_like(total[:1])
-    for start, scores in crops:
-        top, left = (start, 0) if total.shape[1] > total.shape[2] else (0, start)
+    for (top, left), scores in crops:
         region = total[:, top : top + scores.shape[1], left : left + scores.shape[2]]
         height, width = region.shape[1:]
         region += scores[:, :height, :width]
@@ -66,11 +89,10 @@ def _add_crops(total: Tensor, crops: Iterable[tuple[int, Tensor]]) -> Tensor:
     return total.div_(count.clamp_(min=1))
 
 
-def _scores_on_canvas(mask_logits: Tensor, class_logits: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Class scores (K, *canvas) of mask_logits (Q, h, w) and class_logits (Q, K + 1)."""
-    classes = class_logits.float().softmax(-1)[:, :-1]  # (Q, K)
+def _scores_on_canvas(mask_logits: Tensor, weights: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Class scores (K, *canvas) of mask_logits (Q, h, w) and weights (Q, K)."""
     masks = bilinear(mask_logits.float(), canvas).sigmoid()  # (Q, *canvas)
-    return torch.einsum("qc,qhw->chw", classes, masks)
+    return torch.einsum("qc,qhw->chw", weights, masks)
 
 
 def _argmax_upsampled(scores: Tensor, frame: Frame) -> Tensor:

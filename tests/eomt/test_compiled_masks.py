@@ -63,7 +63,7 @@ def test_interpolation_equals_torchs_to_the_last_bit(seed, grid, canvas, cut, ta
     frame = Frame(canvas, filled, target or filled)
     masks = torch.randn(count, *grid, generator=torch.Generator().manual_seed(seed)) * 7
     pixels = np.arange(frame.target[0] * frame.target[1])
-    ours = compiled_masks._logits_at(masks, frame, pixels)
+    ours = compiled_masks.logits_at(masks, frame, pixels)
     assert torch.equal(ours.T.reshape(count, *frame.target), frame.upsample(masks))
 
 
