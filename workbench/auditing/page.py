@@ -14,6 +14,7 @@ from workbench.report.api import HTML, ROOT
 from workbench.report.galleries import Drawer, Tile
 from workbench.report.page import rendered
 from workbench.report.selection import ErrorExample
+from workbench.voxel51.names import ground_truth_field
 
 _IMAGES = 10
 
@@ -59,13 +60,15 @@ def audit_page(audit: Audit, top: int = TOP, kinds: Sequence[Kind] = ()) -> str:
     )
 
 
-def next_commands(audit: Audit) -> tuple[str, ...]:
-    """From suspects to corrected labels."""
+def next_commands(audit: Audit, run: str | None = None, dataset: str | None = None) -> tuple[str, ...]:
+    """From suspects to corrected labels; `run` and `dataset` as a user here would name them, else by name alone."""
     name = audit.dataset.definition.name
+    field = ground_truth_field(audit.task, audit.dataset.tasks)
+    home = ["workbench", "pull", "--dataset", dataset or name, "--field", field, "--out", f"{name}_fixed.toml"]
     return (
-        shlex.join(["workbench", "audit", f"runs/{audit.run.path.resolve().name}", "--view"]),
+        shlex.join(["workbench", "audit", run or f"runs/{audit.run.path.resolve().name}", "--view"]),
         shlex.join(["fiftyone", "app", "launch", name]),
-        shlex.join(["workbench", "pull", "--dataset", name, "--field", "ground_truth", "--out", f"{name}_fixed.toml"]),
+        shlex.join(home),
     )
 
 

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workbench import rle
+from workbench.auditing.kinds import KINDS
 from workbench.catalog import read
 from workbench.errors import OptionError
 from workbench.formats.pictures import read_panoptic_png
 
 Json = dict[str, Any]
-KINDS = ("missing", "spurious", "wrong_class", "outline")
 _LARGEST_KEPT_IOU = 0.7  # of a moved object with itself: from there on the label would pass for right
 _LEAST_VISIBLE = 0.8  # of a spurious object's outline
 _PLACES_TRIED = 40

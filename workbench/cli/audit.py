@@ -63,7 +63,7 @@ def audit(
     click.echo(f"Kept in {found.run.path}: audit.parquet, audit_images.parquet, audit.csv, audit.json", err=True)
     if pushed:
         click.echo(f"In FiftyOne: the view {pushed!r}.", err=True)
-    commands = next_commands(found)
+    commands = next_commands(found, str(found.run.path), _name(found))
     click.echo("Next: " + "; then ".join(commands[1:] if view else commands), err=True)
     click.echo(page)
 
@@ -74,6 +74,15 @@ def _push(found: "Audit", top: int, kinds: "tuple[Kind, ...]", name: str | None)
 
     with progress(sys.stderr.isatty()) as show:
         return push_audit(found, top, kinds, name, show)
+
+
+def _name(found: "Audit") -> str:
+    """What names the dataset here: its name where that leads to it, else the path of its definition."""
+    from workbench import catalog
+
+    definition = found.dataset.definition
+    known = catalog.names().get(definition.name)
+    return definition.name if known == definition.source else str(definition.source)
 
 
 def _json(found: "Audit", top: int, kinds: "tuple[Kind, ...]", page: Path, view: str | None) -> dict[str, Any]:

@@ -123,3 +123,25 @@ def train(
     benchmark(
         cases, device, dtypes, rounds, threads, command_line(context), out, lambda text: click.echo(text, err=True)
     )
+
+
+@bench.command()
+@click.option("--seed", "seeds", type=int, multiple=True, default=tuple(range(1001, 1011)), help="Of the errors.")
+@click.option("--series", type=int, multiple=True, default=(301, 302, 303), help="Further scenes: seeds of theirs.")
+@click.option("--rate", type=click.FloatRange(0.01, 0.2), default=0.05, help="Share of the labels that are made wrong.")
+@_out
+@click.pass_context
+def audit(
+    context: click.Context, seeds: tuple[int, ...], series: tuple[int, ...], rate: float, out: Path | None
+) -> None:
+    """Plant label errors into generated scenes, and count those that `workbench audit` ranks among the first.
+
+    Takes about a minute for each series of scenes.
+
+    \b
+    workbench bench audit --seed 1 --seed 2
+    """
+    from workbench.bench.audit import benchmark
+    from workbench.bench.reporting import command_line
+
+    benchmark(rate, seeds, series, command_line(context), out, lambda text: click.echo(text, err=True))
