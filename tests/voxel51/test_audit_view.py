@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from workbench.auditing.api import audit
+from workbench.cli import main
 from workbench.evaluation.evaluation import evaluate
 from workbench.voxel51.auditing import TAG, push_audit
 from workbench.voxel51.browse import push
@@ -108,3 +110,11 @@ def test_removing_the_run_removes_its_suspects_from_the_ground_truth(audited, fo
     dataset = fo.load_dataset("pets")
     assert not [path for path in dataset.get_field_schema(flat=True) if KEY in path]
     assert all(TAG not in label["tags"] for label in labels(dataset, "ground_truth").values())
+
+
+def test_the_command_pushes_the_view_and_names_what_comes_next(pets, fo, in_empty_folder):
+    result = CliRunner().invoke(main, ["audit", str(pets.run.path), "--view", "--top", "2"])
+    assert result.exit_code == 0, result.output
+    assert "the view 'first: label suspects'" in result.stderr
+    assert "fiftyone app launch pets; then workbench pull" in result.stderr
+    assert len(marks(fo.load_dataset("pets"), "ground_truth")) + len(marks(fo.load_dataset("pets"), "first")) == 2

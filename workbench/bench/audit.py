@@ -212,7 +212,7 @@ found where a missing label is ranked there whose prediction has an IoU of 0.5 o
 those found, how many under their own kind. "Suspects": rows with a suspicion of 0.5 or more, and how many of
 them were planted; the others are errors of the model, or of the labels as they were. An instance run is audited
 against things alone, so the same share of those is planted; stuff that is given another class counts nowhere
-there."""
+there. The seeds and scenes that the command takes by default were not looked at while the audit was built."""
 
 
 def _table(outcomes: Sequence[Outcome]) -> list[str]:
