@@ -102,7 +102,7 @@ def test_the_field_is_set_up_for_editing(pets, fo):
     schema = dataset.label_schemas["label_edits"]
     assert schema["classes"] == ["cat", "dog", "sky"]
     assert {attribute["name"] for attribute in schema["attributes"]} >= {"iscrowd", "tags"}
-    for_back_ends = dataset.info["workbench"]["annotate"]["label_edits"]
+    for_back_ends = dataset.info["workbench"]["annotate"]["cvat"]["label_edits"]
     assert (for_back_ends["type"], for_back_ends["classes"]) == ("instances", ["cat", "dog", "sky"])
 
 

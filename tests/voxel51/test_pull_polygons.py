@@ -130,7 +130,7 @@ def test_masks_and_polygons_of_one_dataset_do_not_disturb_each_other(pets, fo, t
     dataset = fo.load_dataset("pets")
     assert dataset.count("label_edits.detections") == dataset.count("polygon_edits.polylines") == 6
     assert set(dataset.active_label_schemas) == {"label_edits", "polygon_edits"}
-    assert set(dataset.info["workbench"]["annotate"]) == {"label_edits", "polygon_edits"}
+    assert set(dataset.info["workbench"]["annotate"]["cvat"]) == {"label_edits", "polygon_edits"}
     with pytest.raises(FiftyOneError, match=r"label_edits and in polygon_edits.*--field"):
         pull(pets.dataset, tmp_path / "new.toml")
     for field in ("label_edits", "polygon_edits"):

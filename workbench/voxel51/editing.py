@@ -21,15 +21,20 @@ def set_up(target: Target, field: str) -> str:
     dataset.update_label_schema(field, {**schema, "attributes": shown, "classes": classes, "component": "dropdown"})
     active = [other for other in dataset.active_label_schemas if other != field]
     dataset.active_label_schemas = [field, *active]
-    target.info.setdefault("annotate", {})[field] = annotate_schema(field, classes)
+    for backend, schema in annotate_schemas(field, classes).items():
+        target.info.setdefault("annotate", {}).setdefault(backend, {})[field] = schema
     target.save_info()
     view = VIEW if field == names.LABEL_EDITS else _POLYGON_VIEW
     dataset.save_view(view, dataset.exists(names.PRELABELLED_BY[field]).sort_by(RANK), overwrite=True)
     return view
 
 
-def annotate_schema(field: str, classes: list[str]) -> dict[str, Any]:
-    """What `dataset.annotate(.., label_schema={field: ..})` asks for: masks, or polygons, with our one attribute."""
-    kind = "instances" if field == names.LABEL_EDITS else "polygons"
-    attributes = {"iscrowd": {"type": "checkbox", "default": False}}
-    return {"type": kind, "classes": classes, "attributes": attributes}
+def annotate_schemas(field: str, classes: list[str]) -> dict[str, dict[str, Any]]:
+    """Back end -> what `dataset.annotate(.., backend=.., label_schema={field: ..})` asks for: masks, or polygons.
+
+    CVAT's has our one attribute, with the list of values that servers from 2.5 on insist on; FiftyOne's Label Studio
+    knows no attributes, and refuses a schema with some.
+    """
+    label = {"type": "instances" if field == names.LABEL_EDITS else "polygons", "classes": classes}
+    crowd = {"type": "checkbox", "values": [True, False], "default": False}
+    return {"cvat": {**label, "attributes": {"iscrowd": crowd}}, "labelstudio": label}
