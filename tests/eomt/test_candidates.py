@@ -16,11 +16,11 @@ STUFF = {0, 2}
 FLOOR = 0.2
 
 
-def assert_same_segments(outputs, sizes, candidates, threshold, overlap, **options):
+def assert_same_segments(outputs, sizes, candidates, threshold, overlap, size=SIZE, **options):
     expected = panoptic_segments(
         outputs,
         sizes,
-        SIZE,
+        size,
         threshold=threshold,
         overlap_mask_area_threshold=overlap,
         stuff_classes=STUFF,
@@ -43,6 +43,15 @@ def test_one_pass_gives_the_segments_of_every_threshold(seed: int) -> None:
         for overlap in (0.0, 0.5, 0.8):
             seen += assert_same_segments(outputs, sizes, candidates, threshold, overlap)
     assert seen > 50
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_images_that_compiled_code_segments_have_the_same_candidates(seed: int) -> None:
+    size = {"shortest_edge": 160, "longest_edge": 160}
+    outputs, sizes = random_outputs(seed, rows=3, queries=20, grid=40), random_sizes(seed, 3, least=90, most=400)
+    candidates = panoptic_candidates(outputs, sizes, size, floor=FLOOR)
+    for threshold in (FLOOR, 0.6, 0.9):
+        assert assert_same_segments(outputs, sizes, candidates, threshold, 0.3, size)
 
 
 def test_a_threshold_equal_to_a_score_drops_it_as_post_processing_does() -> None:
