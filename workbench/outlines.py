@@ -106,7 +106,7 @@ def _follow(
     found = starts[order]
     first = np.searchsorted(found, ends, side="left")
     choices = np.searchsorted(found, ends, side="right") - first
-    return order[first + (takes_second & (choices == 2))]
+    return np.asarray(order[first + (takes_second & (choices == 2))])
 
 
 def _cycles(following: NDArray[np.int64]) -> list[list[int]]:

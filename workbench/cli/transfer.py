@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -94,7 +95,7 @@ def export_command(
     from workbench.exports.annotation import AnnotationOptions
     from workbench.exports.api import export
 
-    given = {"polygons": polygons, "min_score": min_score, "image_prefix": image_prefix}
+    given: dict[str, Any] = {"polygons": polygons, "min_score": min_score, "image_prefix": image_prefix}
     given = {name: value for name, value in given.items() if value is not None}
     options = AnnotationOptions(**given) if given or format_ in ANNOTATION_FORMATS else None
     path = export(

@@ -6,6 +6,7 @@ documented: a test compares it with objects that were stored the documented way.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def polylines(
     Outlines are simplified with that `tolerance` in pixels (see `polygons`); holes are cut open, since the App fills
     each shape by itself.
     """
-    return _objects(table, image_ids, field, labels, lambda *crop_and_size: _polyline(*crop_and_size, tolerance))
+    return _objects(table, image_ids, field, labels, partial(_polyline, tolerance=tolerance))
 
 
 def _detection(part: crops.Crop, height: int, width: int) -> Document:
@@ -56,7 +57,7 @@ def _detection(part: crops.Crop, height: int, width: int) -> Document:
     return document
 
 
-def _polyline(part: crops.Crop, height: int, width: int, tolerance: float) -> Document:
+def _polyline(part: crops.Crop, height: int, width: int, *, tolerance: float) -> Document:
     shapes = [ring + part.box[:2] for ring in polygons.polygons(part.mask, tolerance)] if part.mask.size else []
     points = [(shape / (width, height)).tolist() for shape in shapes]
     return {"_cls": "Polyline", "points": points, "closed": True, "filled": True}

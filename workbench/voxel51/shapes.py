@@ -70,4 +70,4 @@ def _mask(document: Document) -> NDArray[np.bool_] | None:
     if values is None:
         return None
     flat = values.any(axis=2) if values.ndim == 3 else values  # a picture of several channels
-    return np.asarray(flat > 0)
+    return np.asarray(flat, dtype=np.float64) > 0
