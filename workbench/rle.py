@@ -20,7 +20,7 @@ _OFFSET, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
 _LOW_BITS, _HIGHEST = np.uint8(0x1F), 0x3F
 _LONGEST_CODE = 7  # characters that a run of `_MOST_PIXELS`, or a difference of two runs, can need
 _MOST_PIXELS = 2**31 - 1  # of an image: the compiled code counts them in 32 bits
-_BLOCK = 1 << 16  # characters that are looked at together: their numbers stay in the processor's cache
+_BLOCK = 1 << 17  # characters that are looked at together: their numbers stay in the processor's cache
 _WORTH_COMPILING = 200_000  # characters, or runs, from which on NumPy takes longer than numba takes to load
 
 
@@ -191,20 +191,22 @@ def _read_numbers(
     code: NDArray[np.uint8], is_last: NDArray[np.bool_], ends: NDArray[np.int64], offsets: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The numbers whose last characters are at `ends`. Nearly all have one or two, which every character is read as."""
-    highest = ((code & _LOW_BITS) ^ _SIGN).astype(np.int16) - _SIGN  # of a number's last character, with its sign
+    low = (code & _LOW_BITS).astype(np.int16)
+    highest = (low ^ _SIGN) - _SIGN  # of a number's last character, with its sign
     two = highest.copy()
-    two[1:] = np.where(is_last[:-1], highest[1:], (highest[1:] << _BITS) | (code[:-1] & _LOW_BITS))
+    with_lower = (highest[1:] << _BITS) | low[:-1]
+    two[1:] += (with_lower - highest[1:]) * ~is_last[:-1]  # several times as fast as numpy.where
     numbers = two[ends].astype(np.int64)
     third = np.flatnonzero(~is_last[:-2] & ~is_last[1:-1] & is_last[2:]) + 2  # last of three or more
     which = np.searchsorted(ends, third)
-    sizes = np.diff(ends, prepend=-1)[which]
+    sizes = third - np.where(which > 0, ends[which - 1], -1)
     if sizes.max(initial=0) > _LONGEST_CODE:
         row = int(np.searchsorted(offsets, which[int(np.argmax(sizes))], side="right") - 1)
         raise RleError(f"row {row}: RLE counts hold a number of more than {_LONGEST_CODE} characters")
     values = highest[third].astype(np.int64)
     for place in range(1, _LONGEST_CODE):
         has = sizes > place
-        values[has] = (values[has] << _BITS) | (code[third[has] - place] & _LOW_BITS)
+        values[has] = (values[has] << _BITS) | low[third[has] - place]
     numbers[which] = values
     return numbers
 

@@ -59,7 +59,9 @@ _NOT_INSTALLED = (
 
 
 def _official(pairs: list[tuple[Json, Json]], gt_folder: Path, pred_folder: Path) -> dict[int, Any]:
-    from boundary_iou.coco_panoptic_api.evaluation import pq_compute_single_core
+    from boundary_iou.coco_panoptic_api.evaluation import (  # type: ignore[import-not-found, unused-ignore]
+        pq_compute_single_core,
+    )
 
     categories: dict[int, Json] = {each.category_id: {} for each in CATEGORIES}
     with contextlib.redirect_stdout(io.StringIO()):

@@ -99,7 +99,8 @@ def benchmark(plan: Plan, command: str, out: Path | None, tell: Tell) -> None:
             pa.set_cpu_count(threads)
     about = _ABOUT.format(distinct=plan.distinct, seed=plan.seed)
     report = Report("Evaluation speed", about, sections, {"seed": plan.seed})
-    finish(report, machine(PACKAGES), command, "evaluate", out)
+    name_of = "evaluate" if set(plan.parts) == set(PARTS) else "-".join(["evaluate", *plan.parts])
+    finish(report, machine(PACKAGES), command, name_of, out)
 
 
 _ABOUT = (

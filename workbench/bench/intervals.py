@@ -1,6 +1,7 @@
 """Bootstrap intervals of PQ and mIoU from the counts of every image."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,7 @@ def section(scenes: PanopticScenes, run: Run, rounds: int, tell: Callable[[str],
     cases = [
         Case(
             f"{name}, {_RESAMPLES:,} resamples of {scenes.count:,} images",
-            lambda counted=counted: sample([counted], Bootstrap(resamples=_RESAMPLES)),
+            partial(sample, [counted], Bootstrap(resamples=_RESAMPLES)),
             goals=[within(10)],
             clock="cpu",
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench import ground_truth
-from workbench.bench.measuring import Case, measure, same, times, within
+from workbench.bench.measuring import Case, Goal, measure, same, times, within
 from workbench.bench.panoptic_scenes import CATEGORIES, PanopticScenes
 from workbench.bench.reporting import Section
 from workbench.bench.without_numba import no_compiled_code
@@ -59,16 +59,19 @@ def section(
         assert result.panoptic is not None and result.semantic is not None
         return _numbers(result.panoptic, result.semantic)
 
-    about = f"{scenes.distinct} images"
-    against = {"theirs": theirs, "peer": PEER, "agree": agree, "agreement": "PQ, SQ, RQ of every class, bit for bit"}
+    def against(title: str, run_ours: Callable[[], Json], *goals: Goal) -> Case:
+        name = f"{title}, {scenes.distinct} images"
+        return Case(name, run_ours, theirs, PEER, agree, _AGREEMENT, goals, items=scenes.distinct, clock="cpu")
+
     cases = [
-        Case(f"PQ and confusion, {about}", ours, goals=[times(40)], clock="cpu", items=scenes.distinct, **against),
-        Case(f"the same without numba, {about}", without_compiled, goals=[times(20)], clock="cpu", **against),
-        Case(f"all of `workbench evaluate`, {about}", complete, clock="cpu", **against),
+        against("PQ and confusion", ours, times(40)),
+        against("the same without numba", without_compiled, times(20)),
+        against("all of `workbench evaluate`", complete),
     ]
     return Section("Panoptic quality", [measure(case, rounds, tell) for case in cases], _NOTES)
 
 
+_AGREEMENT = "PQ, SQ, RQ of every class, bit for bit"
 _NOTES = (
     "From Parquet: run and ground truth as `workbench predict` and the first evaluation leave them; panopticapi reads "
     "its PNGs and makes no confusion. Times against it are the processor's, on one core.",

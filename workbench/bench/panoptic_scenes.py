@@ -123,7 +123,7 @@ def _noise(rng: np.random.Generator, period: int, amplitude: float) -> NDArray[n
 
 
 def _nearest(
-    centres: NDArray[np.float64], stretch: NDArray[np.float64], stray: NDArray[np.float32]
+    centres: NDArray[np.float64], stretch: NDArray[np.float64], stray: NDArray[np.floating[Any]]
 ) -> NDArray[np.int64]:
     """The cell of each pixel, shape `SIZE_HW`."""
     y = np.arange(SIZE_HW[0], dtype=np.float32)[:, None] + stray[0]

@@ -131,7 +131,7 @@ def intersect_maps(
         while i < n and j < m:
             begin, end = max(left[i, 0], right[j, 0]), min(left[i, 1], right[j, 1])
             table[left[i, 2] * width + right[j, 2]] += max(0, end - begin)  # no branch that cannot be foreseen
-            left_ends = np.int64(left[i, 1] < right[j, 1])
+            left_ends = int(left[i, 1] < right[j, 1])
             i, j = i + left_ends, j + 1 - left_ends
         if found + len(table) > len(pairs):
             larger = np.empty((2 * (found + len(table)), 3), np.int64)

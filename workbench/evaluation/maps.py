@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbench import rle
 from workbench.evaluation.columns import Segments
 
-_IMAGES_AT_ONCE = 8  # by NumPy: their runs stay in the processor's cache
+_IMAGES_AT_ONCE = 16  # by NumPy: their runs stay in the processor's cache
 _BITS = 63
 _NO_PAIRS = np.zeros((0, 3), dtype=np.int64)
 Rows = NDArray[np.int64]
