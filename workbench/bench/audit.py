@@ -15,6 +15,7 @@ from statistics import mean
 from typing import Any
 
 import click
+import numpy as np
 import pycocotools.mask as coco_mask
 
 from workbench.auditing.api import Audit, audit
@@ -170,7 +171,7 @@ def _share_of_things(source: Path) -> float:
     tables = [table for table, _ in open_dataset(read(source)).ground_truth("panoptic")]
     labels = [row for table in tables for row in table.select(["segment_id", "isthing", "iscrowd"]).to_pylist()]
     counted = [row["isthing"] for row in labels if row["segment_id"] and not row["iscrowd"]]
-    return sum(counted) / len(counted)
+    return float(np.mean(counted))
 
 
 def write_report(outcomes: Sequence[Outcome], rate: float, command: str, out: Path | None) -> None:
