@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench import ground_truth
 from workbench.bench.instance_scenes import CATEGORIES, InstanceScenes
-from workbench.bench.measuring import Case, measure, times
+from workbench.bench.measuring import Case, Goal, measure, times
 from workbench.bench.reporting import Section
 from workbench.bench.without_numba import no_compiled_code
 from workbench.evaluation.average_precision import InstanceResult
@@ -20,7 +20,8 @@ from workbench.evaluation.passes import Comparison, count_instances
 from workbench.runs import Run
 
 Arrays = dict[str, Any]
-_KINDS: dict[Geometry, str] = {"segm": "masks", "bbox": "boxes"}
+Side = Callable[[], Any]
+_BOTH: tuple[Geometry, ...] = ("segm", "bbox")
 
 
 def section(folder: Path, images: int, rounds: int, tell: Callable[[str], None]) -> Section:
@@ -28,70 +29,45 @@ def section(folder: Path, images: int, rounds: int, tell: Callable[[str], None])
     scenes = InstanceScenes(folder, images)
     run, files = scenes.make_run(), scenes.write_for_pycocotools()
     loaded = _load(*files)
-    detections = run.store.count_segments() / images
-    about = f"{images:,} images, {detections:.0f} detections each"
+    about = f"{images:,} images, {run.store.count_segments() / images:.0f} detections each"
 
-    def ours(geometry: Geometry) -> Arrays:
+    def ours(geometry: Geometry = "segm") -> Arrays:
         return _arrays(count_instances(comparison(scenes, run), geometry))
 
     def without_compiled() -> Arrays:
         with no_compiled_code():
-            return ours("segm")
+            return ours()
 
     def complete() -> dict[str, Arrays]:
         results = evaluate(run, scenes).scores.instance or {}
-        return {geometry: _arrays(results[geometry]) for geometry in _KINDS}
+        return {geometry: _arrays(results[geometry]) for geometry in _BOTH}
 
-    def theirs(geometry: Geometry) -> Arrays:
+    def theirs(geometry: Geometry = "segm") -> Arrays:
         return _pycocotools(*loaded, geometry)
 
-    def from_files(geometry: Geometry) -> Arrays:
+    def from_files(geometry: Geometry = "segm") -> Arrays:
         return _pycocotools(*_load(*files), geometry)
 
-    scoring = {"peer": "pycocotools, `evaluate` and `accumulate` of loaded annotations", "agreement": _AGREEMENT}
-    whole = {"peer": "pycocotools, from its JSON files", "agreement": _AGREEMENT}
+    def both_from_files() -> dict[str, Arrays]:
+        return {geometry: from_files(geometry) for geometry in _BOTH}
+
+    def case(title: str, ours: Side, theirs: Side, peer: str, goals: Sequence[Goal] = ()) -> Case:
+        agreement = "precision, recall, scores, 12 numbers, bit for bit"
+        named = f"{title}, {about}"
+        return Case(named, ours, theirs, peer, agreement=agreement, goals=goals, clock="cpu", items=images)
+
     cases = [
-        Case(
-            f"AP of {name}, {about}",
-            lambda geometry=geometry: ours(geometry),  # type: ignore[misc]
-            lambda geometry=geometry: theirs(geometry),  # type: ignore[misc]
-            goals=[times(10)] if geometry == "segm" else [],
-            clock="cpu",
-            items=images,
-            **scoring,
-        )
-        for geometry, name in _KINDS.items()
+        case("AP of masks", ours, theirs, _LOADED, [times(10)]),
+        case("AP of boxes", lambda: ours("bbox"), lambda: theirs("bbox"), _LOADED),
+        case("AP of masks from files", ours, from_files, _FILES),
+        case("AP of masks without numba", without_compiled, theirs, _LOADED),
+        case("`workbench evaluate`, all that it writes", complete, both_from_files, _FILES),
     ]
-    cases += [
-        Case(
-            f"AP of masks from files, {about}",
-            lambda: ours("segm"),
-            lambda: from_files("segm"),
-            clock="cpu",
-            items=images,
-            **whole,
-        ),
-        Case(
-            f"AP of masks without numba, {about}",
-            without_compiled,
-            lambda: theirs("segm"),
-            clock="cpu",
-            items=images,
-            **scoring,
-        ),
-        Case(
-            f"`workbench evaluate`, all that it writes, {about}",
-            complete,
-            lambda: {geometry: from_files(geometry) for geometry in _KINDS},
-            clock="cpu",
-            items=images,
-            **whole,
-        ),
-    ]
-    return Section("Average precision", [measure(case, rounds, tell) for case in cases], _NOTES)
+    return Section("Average precision", [measure(each, rounds, tell) for each in cases], _NOTES)
 
 
-_AGREEMENT = "precision, recall, scores, 12 numbers, bit for bit"
+_LOADED = "pycocotools, `evaluate` and `accumulate` of loaded annotations"
+_FILES = "pycocotools, from its JSON files"
 _NOTES = (
     "Our times begin with reading run and ground truth from Parquet, checking every mask. Where pycocotools' "
     "annotations are loaded, its own begin after JSON, index and `loadRes`. All are of the processor, on one core.",

@@ -82,7 +82,9 @@ def accumulate(counts: InstanceTally, category_ids: NDArray[np.int32], order: ND
         _fill_curves(sequence, bounds, counts, gt, (precision, recall, scores))
     else:
         # Compiled for arrays that may be written to; those read from files may not.
-        columns = tuple(np.require(a, requirements="CW") for a in (counts.rank, counts.score, counts.tp, counts.fp))
+        columns = (
+            np.require(column, requirements=["C", "W"]) for column in (counts.rank, counts.score, counts.tp, counts.fp)
+        )
         limits = np.array(MAX_DETECTIONS, dtype=np.int64)
         kernels.fill_curves(sequence, bounds, *columns, gt, RECALL_THRESHOLDS, limits, precision, recall, scores)
     return InstanceResult(category_ids, precision, recall, scores, gt)

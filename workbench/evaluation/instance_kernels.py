@@ -217,7 +217,7 @@ def fill_curves(
             score,
             tp,
             fp,
-            limits[m],
+            int(limits[m]),
             a * len(recall) + t,
             found,
             best,
