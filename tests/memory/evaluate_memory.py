@@ -30,7 +30,7 @@ from workbench.formats.derive import things_of
 from workbench.segments import concat
 
 BYTES_ALLOWED = 200
-"""The tallies keep 27 bytes a detection for segm and for bbox, several times while they are joined and sorted."""
+"""The tallies keep 50 bytes a detection for segm and for bbox; the rest is for sorting them, and what chunks leave."""
 NOISE_MB = 30
 IMAGES_PER_SHARD = 256
 SIZE_HW = (480, 640)
