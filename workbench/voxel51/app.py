@@ -4,6 +4,7 @@ import ipaddress
 import os
 from typing import Any
 
+from workbench.errors import FiftyOneError
 from workbench.runs import DEFAULT_ROOT
 from workbench.voxel51 import plugin_folder
 from workbench.voxel51.installed import fiftyone
@@ -17,12 +18,19 @@ RUNS_VARIABLE = "WORKBENCH_RUNS"
 def launch(dataset: Any, port: int = PORT, address: str = LOOPBACK, remote: bool = False) -> Any:
     """Start the App on a FiftyOne dataset, with the workbench's plugin; returns its session.
 
-    `remote` opens no browser on this machine.
+    `remote` opens no browser on this machine. Raises FiftyOneError where the App's server does not come up.
     """
     # For the App's server, which inherits them: it works in a folder of its own.
     os.environ[plugin_folder.VARIABLE] = str(plugin_folder.together())
     os.environ.setdefault(RUNS_VARIABLE, str(DEFAULT_ROOT.absolute()))
-    return fiftyone().launch_app(dataset, port=port, address=address, remote=remote, auto=not remote)
+    fo = fiftyone()
+    try:
+        return fo.launch_app(dataset, port=port, address=address, remote=remote, auto=not remote)
+    except fo.core.service.ServiceListenTimeout as error:
+        raise FiftyOneError(
+            f"FiftyOne's App did not come up on {address}:{port} within a minute. Another program may use that port: "
+            "name another one with --port. Or the machine is busy: try again, what was pushed is there."
+        ) from error
 
 
 def wait(session: Any) -> None:

@@ -14,7 +14,7 @@ from workbench.voxel51.actions import Wanted, known_runs
 from workbench.voxel51.app import RUNS_VARIABLE
 
 PREDICT = "(predict now)"
-OPEN_SAMPLE = "OPEN_SAMPLE"
+OPEN_SAMPLE = "open sample"
 _OWN = "own"
 _DEFAULT = "(default)"
 _THRESHOLDS = {
@@ -39,8 +39,8 @@ class Form:
     def target(self, verb: str, with_open_sample: bool = False) -> None:
         """Which samples: the selection, the view, or all; or the one that is open."""
         if with_open_sample and self._ctx.current_sample:
-            choices = {OPEN_SAMPLE: "The sample that is open", "CURRENT_VIEW": "The current view"}
-            self.choice("view_target", f"{verb} which samples", choices)
+            choices = {OPEN_SAMPLE: "The sample that is open", "view": "All of the current view"}
+            self.choice("open", f"{verb} which samples", choices)
             return
         self._inputs.view_target(self._ctx, action_description=verb)
 
@@ -119,9 +119,8 @@ def root_of(ctx: Any, info: Mapping[str, Any]) -> Path | None:
 
 def sample_ids(ctx: Any) -> list[str]:
     """The chosen samples; of a view of patches those that the patches are cut from."""
-    if ctx.params.get("view_target") == OPEN_SAMPLE:
-        return [ctx.current_sample]
-    view = ctx.target_view()
+    is_open = ctx.params.get("open") == OPEN_SAMPLE
+    view = ctx.view.select(ctx.current_sample) if is_open else ctx.target_view()
     schema = view.get_field_schema()
     found: list[str] = view.distinct("sample_id") if "sample_id" in schema else view.values("id")
     return [str(each) for each in found]
