@@ -135,6 +135,31 @@ def test_corrections_change_the_score_by_exactly_what_they_should(pets, fo, tmp_
     assert metrics[str(SKY)]["pq"] == 1.0
 
 
+def test_a_relabelled_instance_changes_ap_by_exactly_what_it_should(tmp_path, fo):
+    """The run against its own corrected pre-labels: the dog is a cat now, which the run does not find."""
+    pets = write_pets_instances(tmp_path)
+    offer(pets)
+    sample = sample_of(fo, "1", "pets_instances")
+    sample.label_edits.detections[1].label = "cat"
+    sample.save()
+    pull(pets.dataset, tmp_path / "new.toml")
+    segm = evaluate(pets.run, str(tmp_path / "new.toml")).metrics["instance"]["segm"]
+    assert segm["AP"] == pytest.approx(67 / 101, abs=1e-12)  # 2 of 3 found: the recalls 0, 0.01, ... 0.66 of 101
+
+
+def test_a_relabelled_class_of_a_semantic_map_changes_iou_by_exactly_what_it_should(tmp_path, fo):
+    pets = write_pets_semantic(tmp_path)
+    offer(pets)
+    sample = sample_of(fo, "2", "pets_semantic")
+    assert [detection.label for detection in sample.label_edits.detections] == ["dog", "sky"]
+    sample.label_edits.detections[0].label = "cat"
+    sample.save()
+    pull(pets.dataset, tmp_path / "new.toml")
+    classes = evaluate(pets.run, str(tmp_path / "new.toml")).metrics["semantic"]["per_category"]
+    found = {category: classes[category]["iou"] for category in ("1", "2", "3")}
+    assert found == {"1": 28 / 34, "2": 0.0, "3": 1.0}  # 28 pixels of cats that were right, 6 that are called dog
+
+
 def test_a_mask_that_the_browser_resampled_is_fitted_to_its_box(tmp_path, fo):
     pets = write_pets_instances(tmp_path)
     offer(pets)
