@@ -97,7 +97,9 @@ def _in_order(
     if total.bit_length() + length_bits + owner_bits > _BITS:
         return None
     keys = (((begins << owner_bits) | owner) << length_bits) | lengths
-    keys = np.sort(keys[lengths > 0], kind="stable")  # each mask's are in order: quick for a sort that merges
+    if lengths.min(initial=1) == 0:
+        keys = keys[lengths > 0]
+    keys = np.sort(keys, kind="stable")  # each mask's are in order: quick for a sort that merges
     lengths, keys = keys & ((1 << length_bits) - 1), keys >> length_bits
     begins, owner = keys >> owner_bits, keys & ((1 << owner_bits) - 1)
     stops = begins + lengths
@@ -112,6 +114,8 @@ def _without_gaps(
     begins, stops = np.append(begins, total), np.append(stops, total)
     owner = np.append(owner, nobody)
     gap = begins > np.concatenate([[0], stops[:-1]])
+    if not gap.any():
+        return stops, owner
     place = np.arange(len(stops)) + np.cumsum(gap)
     ends, owners = np.empty(int(place[-1]) + 1, np.int64), np.full(int(place[-1]) + 1, nobody)
     ends[place], owners[place] = stops, owner
