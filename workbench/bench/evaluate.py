@@ -11,6 +11,7 @@ from unittest import mock
 import pyarrow as pa
 
 from workbench.bench import average_precision, boundary_quality, intervals, mean_iou, panoptic_quality
+from workbench.bench.instance_scenes import InstanceScenes
 from workbench.bench.panoptic_scenes import PanopticScenes
 from workbench.bench.reporting import Report, Section, finish, machine
 from workbench.runs import Run
@@ -75,7 +76,8 @@ def _intervals(data: _Data, tell: Tell) -> list[Section]:
 
 
 def _ap(data: _Data, tell: Tell) -> list[Section]:
-    return [average_precision.section(data.folder / "instances", data.plan.distinct, data.plan.rounds, tell)]
+    scenes = InstanceScenes(data.folder / "instances", data.plan.distinct, data.plan.seed)
+    return [average_precision.section(scenes, data.plan.rounds, tell)]
 
 
 PARTS: dict[str, Callable[[_Data, Tell], list[Section]]] = {
