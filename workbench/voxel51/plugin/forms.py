@@ -84,7 +84,8 @@ class Form:
             required=False,
             view=models,
         )
-        tasks = {_DEFAULT: "The task that the checkpoint was trained for", **{task: task for task in TASKS}}
+        tasks: dict[str, str] = {_DEFAULT: "The task that the checkpoint was trained for"}
+        tasks.update((task, task) for task in TASKS)
         self.choice("task", "Task", tasks)
         self._thresholds()
         self._root()
