@@ -6,6 +6,7 @@ to torch, pixel by pixel. Where they are not trusted, `usable` says no and torch
 """
 
 import logging
+from dataclasses import replace
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -38,15 +39,14 @@ PROBES = (
 
 def usable(mask_logits: Tensor, frame: Frame) -> bool:
     """Whether the kernels give what torch gives for mask_logits (n, h, w) and this frame."""
-    sizes = (frame.canvas, frame.target if frame.filled != frame.target else frame.canvas)
     return (
         mask_logits.device.type == "cpu"
         and len(mask_logits) > 0
         and min(mask_logits.shape[-2:]) > 1  # torch takes maps of one pixel for another memory layout
         and min(*frame.filled, *frame.target) > 0
-        and all(sum(size) > SMALL_OUTPUT for size in sizes)
+        and min(sum(frame.canvas), sum(frame.target)) > SMALL_OUTPUT
         and trusted_kernels() is not None
-        and bool(mask_logits.isfinite().all())
+        and bool(mask_logits.sum(dtype=torch.float32).isfinite())  # where a logit is not, neither is the sum
     )
 
 
@@ -179,9 +179,14 @@ def as_numpy(values: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def tables(mask_logits: Tensor, frame: Frame) -> "Upsampling":
-    """What the kernels need to know to upsample mask_logits (..., h, w)."""
+def tables(mask_logits: Tensor, frame: Frame, whole: bool = True) -> "Upsampling":
+    """What the kernels need to know to upsample mask_logits (..., h, w).
+
+    `whole` says that they show all of the image, of which only what lies on the canvas counts; a crop shows a part.
+    """
     height, width = mask_logits.shape[-2:]
+    if whole:
+        frame = replace(frame, filled=(min(frame.filled[0], frame.canvas[0]), min(frame.filled[1], frame.canvas[1])))
     return _tables(kernels(), height, width, frame)
 
 

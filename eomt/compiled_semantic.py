@@ -31,7 +31,7 @@ def class_map(mask_logits: Tensor, weights: Tensor, starts: Sequence[tuple[int, 
     if not all(compiled_masks.usable(crop, frame) for crop in mask_logits) or not _covered(starts, frame):
         return None
     kernels = compiled_masks.kernels()
-    up = compiled_masks.tables(mask_logits, frame)
+    up = compiled_masks.tables(mask_logits, frame, whole=False)
     if up.scratch2.size * mask_logits.shape[0] * mask_logits.shape[1] > MOST_SCRATCH:
         return None
     label_map = np.empty(frame.target, np.int64)

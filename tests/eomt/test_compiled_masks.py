@@ -194,6 +194,23 @@ def test_top_k_candidates_equal_torchs(seed):
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", [(90, 64), (64, 190), (400, 100)])
+def test_of_an_image_larger_than_the_canvas_the_part_on_it_counts(target):
+    """A `size` without longest edge and no crops: transformers stretches that part over the image."""
+    outputs, size = random_outputs(4, rows=1, grid=32), {"shortest_edge": 128, "longest_edge": None}
+    theirs = TransformersProcessor(size=size)
+    for name in ("panoptic", "instance"):
+        method = f"post_process_{name}_segmentation"
+        mine, other = (
+            getattr(p, method)(outputs, [target], threshold=0.2) for p in (EomtImageProcessor(size=size), theirs)
+        )
+        assert torch.equal(mine[0]["segmentation"].long(), other[0]["segmentation"].long())
+    for ours, plain in zip(
+        top_k_instances(outputs, [target], size), with_torch(top_k_instances, outputs, [target], size), strict=True
+    ):
+        assert torch.equal(ours.masks, plain.masks)
+
+
 def test_an_interpolation_in_another_order_is_not_trusted(monkeypatch):
     """Another build of torch may round otherwise; the probe must notice one bit."""
     kernels = compiled_masks.trusted_kernels()

@@ -87,6 +87,11 @@ def test_sums_over_fewer_pixels_are_torchs_own_to_the_last_bit(columns, queries,
     assert torch.equal(ours.T, whole.flatten(1)[:, pixels])
 
 
+def test_of_an_unsplit_image_larger_than_the_canvas_the_map_is_torchs():
+    outputs, size = random_outputs(4, rows=1, grid=32), {"shortest_edge": 128, "longest_edge": None}
+    assert torch.equal(semantic_maps(outputs, [(90, 200)], size)[0], with_torch(outputs, [(90, 200)], size)[0])
+
+
 def test_what_the_kernel_cannot_do_is_left_to_torch():
     frame = Frame((96, 96), (96, 140), (96, 140))
     outputs = random_outputs(0, rows=2, grid=24)

@@ -18,15 +18,30 @@ def transformers_model(ours: EomtForUniversalSegmentation) -> nn.Module:
         import transformers
         from transformers.models.eomt.modeling_eomt import EomtForUniversalSegmentation as Theirs
     except ImportError as error:
-        raise WorkbenchError(
-            "this benchmark compares with transformers, which cannot be imported "
-            f"({error}): pip install 'transformers==5.23.0'."
-        ) from error
+        raise _missing(error) from error
     make: Any = Theirs._from_config
     config = transformers.EomtConfig.from_dict(ours.config.to_dict())
     theirs: nn.Module = make(config, dtype=ours.dtype)
     theirs.load_state_dict(ours.state_dict())
     return theirs
+
+
+def transformers_processor(**settings: Any) -> Any:
+    """transformers' image processor for EoMT. Raises WorkbenchError where it is not installed."""
+    _declare_torchvision_operators()
+    try:
+        from transformers.models.eomt.image_processing_eomt import EomtImageProcessor
+    except ImportError as error:
+        raise _missing(error) from error
+    make: Any = EomtImageProcessor
+    return make(**settings)
+
+
+def _missing(error: ImportError) -> WorkbenchError:
+    return WorkbenchError(
+        f"this benchmark compares with transformers, which cannot be imported ({error}): "
+        "pip install 'transformers==5.23.0'."
+    )
 
 
 def _declare_torchvision_operators() -> None:

@@ -67,6 +67,25 @@ def evaluate(
 
 
 @bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Of each side, after the first.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the drawn outputs.")
+@_out
+@click.pass_context
+def predict(context: click.Context, rounds: int, seed: int, out: Path | None) -> None:
+    """Turn drawn model outputs into segments and RLE, and again with transformers and pycocotools, on one core.
+
+    Needs transformers, which the workbench itself does not. Takes about a minute.
+
+    \b
+    workbench bench predict --rounds 3
+    """
+    from workbench.bench.post_processing import benchmark
+    from workbench.bench.reporting import command_line
+
+    benchmark(rounds, seed, command_line(context), out, lambda text: click.echo(text, err=True))
+
+
+@bench.command()
 @click.option("--images", type=click.IntRange(1), default=1000, help="In the run that is pushed.")
 @click.option("--masks", type=click.IntRange(1), default=20, help="On each image.")
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Pushes each, after the first.")
