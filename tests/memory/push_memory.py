@@ -32,7 +32,7 @@ from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.segments import concat, image_table
 
 STEPS = ("browse", "prelabel", "pull")
-BYTES_ALLOWED = {"browse": 12_000, "prelabel": 3_000, "pull": 3_000}
+BYTES_ALLOWED = {"browse": 12_000, "prelabel": 5_000, "pull": 5_000}
 """An image: its id, path and sample, and for `browse` some 10 matches that FiftyOne's panel reads."""
 NOISE_MB = 50
 SLOWER = 1.6
