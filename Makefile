@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub checkpoint lint docs parity memory memory-push clean
+.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-push clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -65,6 +65,9 @@ docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md 
 
 parity: install  ## Compare our numbers with those of the official tools, on the bundled data
 	$(BIN)/workbench parity
+
+pictures: install  ## Take the documents' pictures of FiftyOne anew, with a scripted browser; minutes
+	WORKBENCH_PICTURES=1 $(BIN)/python -m pytest -m slow tests/voxel51/test_browser.py
 
 memory: install  ## Check that evaluating takes no more memory for ten times the images; some minutes
 	$(BIN)/python -m tests.memory.evaluate_memory
