@@ -411,15 +411,15 @@ def test_a_dataset_without_images_is_refused(tmp_path: Path) -> None:
 def test_an_error_in_the_middle_keeps_the_batches_before_it(
     dataset: Path, panoptic_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict_batch = Predictor.predict
+    forward = Predictor.forward
     calls = iter(range(9))
 
     def fail_at_the_second(self: Predictor, images: Any) -> Any:
         if next(calls) == 1:
             raise ModelError("out of memory")
-        return predict_batch(self, images)
+        return forward(self, images)
 
-    monkeypatch.setattr(Predictor, "predict", fail_at_the_second)
+    monkeypatch.setattr(Predictor, "forward", fail_at_the_second)
     with pytest.raises(ModelError, match="out of memory"):
         predict(dataset, tmp_path / "run")
     run = Run.open(tmp_path / "run")

@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -370,7 +370,7 @@ def test_a_ctrl_c_behind_a_batchs_submission_commits_after_that_batch(monkeypatc
     done: list[str] = []
 
     class SlowWriter:
-        def add(self, batch: Sequence[PredictedImage]) -> None:
+        def add(self, predicted: Callable[[], Sequence[PredictedImage]]) -> None:
             time.sleep(0.2)
             done.append("added")
 

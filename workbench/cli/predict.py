@@ -94,6 +94,7 @@ class BatchSize(click.ParamType[int | str]):
     help="Panoptic: keep the queries whose class score exceeds it (default 0.05 with --keep-candidates).",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads that read images. Default: one a core, at most 8.")
+@click.option("--profile", is_flag=True, help="Tell each stage's share of the time, and what limits the run.")
 @click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")
 def predict(dataset: str, as_json: bool, images: TextIO | None, **options: Any) -> None:

@@ -37,6 +37,7 @@ def predict(
     keep_candidates: bool = False,
     candidate_floor: float | None = None,
     workers: int | None = None,
+    profile: bool = False,
     resume: bool = True,
     progress: Progress | bool = True,
 ) -> Run:
@@ -64,6 +65,8 @@ def predict(
             numbers of other thresholds without the model.
         candidate_floor: those that score above it (0.05); giving it keeps them.
         workers: threads that read images; by default one a CPU core, at most 8.
+        profile: tell what share of the time each stage takes and what limits the run, and keep it in the manifest
+            (`provenance.sessions[-1].profile`).
         resume: go on with an incomplete run of the same identity; a complete one is returned as it is.
         progress: True tells stderr, False nothing.
 
@@ -90,7 +93,7 @@ def predict(
             if run.complete and not run.lost_images:
                 shown.note(f"{folder} is complete already; nothing to do. --no-resume predicts anew.")
                 return run
-            return run_session(run, plan, shown, batch_size, readers)
+            return run_session(run, plan, shown, batch_size, readers, profile)
 
 
 def _checked_workers(workers: int | None) -> int:

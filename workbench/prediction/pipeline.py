@@ -1,4 +1,6 @@
-"""Read, predict, encode and write, overlapping: threads read ahead, the caller's thread predicts, one thread writes.
+"""Read, predict, encode and write, overlapping: threads read ahead, the caller's runs the model, one does the rest.
+
+The rest is post-processing, encoding and writing: compiled code mostly, which lets the model's thread go on.
 
 Batch k is always the same images of the dataset's list, and a shard is closed between two batches only: this is what
 makes a resumed run give the rows of an undisturbed one.
@@ -15,6 +17,7 @@ from workbench.prediction.candidates import CandidateBuilder
 from workbench.prediction.encode import Failed, PredictedImage, ShardBuilder
 from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.model import Predictor, Prepared
+from workbench.prediction.profiling import ENCODE, WAIT_FOR_IMAGES, WAIT_FOR_WRITER, WRITE, Profile
 from workbench.prediction.progress import Progress
 from workbench.store import SegmentStoreWriter
 
@@ -38,34 +41,43 @@ class ShardWriter:
         builder: ShardBuilder,
         progress: Progress,
         candidates: CandidateBuilder | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self._store, self._builder, self._progress, self._candidates = store, builder, progress, candidates
+        self._profile = profile or Profile()
         self._committed = monotonic()
-        self._broken = False
+        self._takes_more, self._whole_batches = True, True
 
-    def add(self, batch: Sequence[PredictedImage]) -> None:
-        """Add a batch, and commit where that is due."""
-        if self._broken:
+    def add(self, predicted: Callable[[], Sequence[PredictedImage]]) -> None:
+        """Add the batch that `predicted` gives, which may still have work to do, and commit where that is due."""
+        if not self._takes_more:
             return
-        self._broken = True  # until all of it has worked
+        self._takes_more = False  # until all of it has worked
+        batch = predicted()
+        self._whole_batches = False
+        with self._profile.stage(ENCODE):
+            self._encode(batch)
+        self._progress.advance(len(batch))
+        if self._builder.images >= IMAGES_PER_SHARD or monotonic() - self._committed >= SECONDS_PER_SHARD:
+            self._commit()
+        self._takes_more, self._whole_batches = True, True
+
+    def _encode(self, batch: Sequence[PredictedImage]) -> None:
         for image in batch:
             self._builder.add(image)
             if self._candidates is not None:
                 self._candidates.add(image)
-        self._progress.advance(len(batch))
-        if self._builder.images >= IMAGES_PER_SHARD or monotonic() - self._committed >= SECONDS_PER_SHARD:
-            self._commit()
-        self._broken = False
 
     def commit(self) -> None:
         """Write what was added as one shard. Raises RunError where the disk is full or gone."""
-        if not self._broken:
+        if self._whole_batches:
             self._commit()
 
     def _commit(self) -> None:
         if self._builder.images:
             try:
-                self._store.commit(*self._builder.build(), self._candidates and self._candidates.build())
+                with self._profile.stage(WRITE):
+                    self._store.commit(*self._builder.build(), self._candidates and self._candidates.build())
             except OSError as error:
                 raise RunError(
                     f"{self._store.store.folder}: cannot be written ({error.strerror}). What is there already is "
@@ -81,27 +93,31 @@ def run_batches(
     writer: ShardWriter,
     stop: StopRequest,
     workers: int,
+    profile: Profile | None = None,
 ) -> None:
     """Predict batches in order until all are done or a stop is requested; whatever ends it, whole batches stay."""
+    profile = profile or Profile()
     with ThreadPoolExecutor(workers, "read") as readers, ThreadPoolExecutor(1, "write") as write_thread:
         writing: deque[Future[None]] = deque()
         try:
-            for batch in _read_ahead(readers, batches, read):
-                writing.append(write_thread.submit(writer.add, _predicted(batch, predictor)))
+            for batch in _read_ahead(readers, batches, read, profile):
+                writing.append(write_thread.submit(writer.add, _through_model(batch, predictor)))
                 if len(writing) > _BATCHES_TO_WRITE:
-                    writing.popleft().result()
+                    with profile.stage(WAIT_FOR_WRITER):
+                        writing.popleft().result()
                 if stop.requested:
                     break
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
-            for future in writing:
-                future.result()
+            with profile.stage(WAIT_FOR_WRITER):
+                for future in writing:
+                    future.result()
             # In that thread too: a second Ctrl-C may have come before the last `add` was noted in `writing`.
             write_thread.submit(writer.commit).result()
 
 
 def _read_ahead(
-    readers: ThreadPoolExecutor, batches: Sequence[Sequence[ImageRecord]], read: Reader
+    readers: ThreadPoolExecutor, batches: Sequence[Sequence[ImageRecord]], read: Reader, profile: Profile
 ) -> Iterator[list[tuple[ImageRecord, Prepared | Failed]]]:
     """The batches in order, the next few of them being read meanwhile."""
     reading: deque[list[tuple[ImageRecord, Future[Prepared | Failed]]]] = deque()
@@ -111,13 +127,26 @@ def _read_ahead(
             reading.append([(record, readers.submit(read, record)) for record in batch])
         if not reading:
             return
-        yield [(record, future.result()) for record, future in reading.popleft()]
+        with profile.stage(WAIT_FOR_IMAGES):
+            ready = [(record, future.result()) for record, future in reading.popleft()]
+        yield ready
 
 
-def _predicted(batch: Sequence[tuple[ImageRecord, Prepared | Failed]], predictor: Predictor) -> list[PredictedImage]:
-    """The batch's images in order, with a prediction or the reason why there is none."""
+def _through_model(
+    batch: Sequence[tuple[ImageRecord, Prepared | Failed]], predictor: Predictor
+) -> Callable[[], list[PredictedImage]]:
+    """Run the model on the batch; what is returned does the rest.
+
+    It gives the batch's images in order, each with a prediction or the reason why there is none.
+    """
     readable = [image for _, image in batch if isinstance(image, Prepared)]
-    predictions = iter(predictor.predict(readable) if readable else ())
-    return [
-        PredictedImage(record, next(predictions) if isinstance(image, Prepared) else image) for record, image in batch
-    ]
+    outputs = predictor.forward(readable) if readable else None
+
+    def predicted() -> list[PredictedImage]:
+        predictions = iter(() if outputs is None else predictor.post_process(outputs, readable))
+        return [
+            PredictedImage(record, next(predictions) if isinstance(image, Prepared) else image)
+            for record, image in batch
+        ]
+
+    return predicted

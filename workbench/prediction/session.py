@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,18 +18,25 @@ from workbench.prediction.interrupt import Interrupted, stop_on_signals
 from workbench.prediction.model import Predictor
 from workbench.prediction.pipeline import ShardWriter, run_batches
 from workbench.prediction.plan import Plan, versions
+from workbench.prediction.profiling import Profile, StageProfile, as_text
 from workbench.prediction.progress import Progress
 from workbench.prediction.reading import reader
 from workbench.runs import INCOMPLETE, Run
 
 
-def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str, workers: int) -> Run:
-    """Predict what `run` lacks; the caller holds its lock. Raises Interrupted where the user stops it."""
+def run_session(
+    run: Run, plan: Plan, progress: Progress, batch_size: int | str, workers: int, profiled: bool = False
+) -> Run:
+    """Predict what `run` lacks; the caller holds its lock. Raises Interrupted where the user stops it.
+
+    A `profiled` session tells, and keeps under `profile`, what `StageProfile.result` gives.
+    """
     batch_size = _batch_size(run, plan, batch_size)
     store = runs.writer(run)
     done = store.done_image_ids()
     progress.note(_announcement(run, plan, batch_size))
-    predictor = _load(plan, batch_size, progress)
+    profile = _profile(plan) if profiled else Profile()
+    predictor = _load(plan, batch_size, progress, profile)
     session: dict[str, Any] = {
         "started": _now(),
         "device": str(plan.device),
@@ -41,6 +49,7 @@ def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str,
         run = run.updated(status=INCOMPLETE)
     run = _with_session(run, session, first=True)
     progress.start(len(done), len(plan.records))
+    profile.start()
     interrupted = False
     with stop_on_signals() as stop:
         try:
@@ -48,14 +57,18 @@ def run_session(run: Run, plan: Plan, progress: Progress, batch_size: int | str,
                 list(missing_batches(plan.records, batch_size, done)),
                 reader(predictor.prepare, plan.images_folder),
                 predictor,
-                ShardWriter(store, ShardBuilder(predictor.categories), progress, _candidates(plan, predictor)),
+                ShardWriter(store, ShardBuilder(predictor.categories), progress, _candidates(plan, predictor), profile),
                 stop,
                 workers,
+                profile,
             )
         except KeyboardInterrupt:
             interrupted = True
     images = run.images().num_rows
     session |= {"finished": _now(), "batch_size": predictor.batch_size, "images": images - len(done)}
+    if measured := profile.result(images - len(done), workers):
+        progress.note(as_text(measured, workers))
+        session["profile"] = measured
     if images == len(plan.records):
         return _with_session(run, session).completed()
     _with_session(run, session)
@@ -86,7 +99,13 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
     return choose_batch_size(wanted, plan.device, plan.checkpoint.config.image_size_hw)
 
 
-def _load(plan: Plan, batch_size: int, progress: Progress) -> Predictor:
+def _profile(plan: Plan) -> StageProfile:
+    """A GPU is waited for after each forward pass: only then is the model's time its own."""
+    on_gpu = plan.device.type == "cuda"
+    return StageProfile(partial(torch.cuda.synchronize, plan.device) if on_gpu else None)
+
+
+def _load(plan: Plan, batch_size: int, progress: Progress, profile: Profile) -> Predictor:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = load_model(plan.checkpoint.place, dtype=torch.float32, device=plan.device)
@@ -100,6 +119,7 @@ def _load(plan: Plan, batch_size: int, progress: Progress) -> Predictor:
         batch_size=batch_size,
         dtype=DTYPES[plan.dtype],
         note=progress.note,
+        profile=profile,
     )
 
 
