@@ -59,11 +59,11 @@ class TrainOptions:
         if self.steps is not None and self.epochs is not None:
             raise OptionError(f"--steps {self.steps} and --epochs {self.epochs:g} both say how long: give one.")
         for name in ("steps", "epochs", "batch_size", "accumulate", "lr", "clip_norm", "eval_every", "eval_limit"):
-            _check(name, getattr(self, name), above=0)
+            _check_positive(name, getattr(self, name))
         for name in ("save_every", "log_every"):
-            _check(name, getattr(self, name), above=0)
+            _check_positive(name, getattr(self, name))
         for name in ("weight_decay", "warmup", "seed", "dense_weight"):
-            _check(name, getattr(self, name), above=-1)
+            _check_not_negative(name, getattr(self, name))
         for name in ("lr_end", "annealing", "betas"):
             _check_shares(name, getattr(self, name))
         if self.annealing is not None and self.annealing[0] > self.annealing[1]:
@@ -126,10 +126,14 @@ class TrainOptions:
         )
 
 
-def _check(name: str, value: float | None, above: int) -> None:
-    if value is not None and not value > above:
-        bound = f"above {above}" if above == 0 else "at least 0"
-        raise OptionError(f"{_flag(name)} is {value}; it must be {bound}.")
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise OptionError(f"{_flag(name)} is {value}; it must be above 0.")
+
+
+def _check_not_negative(name: str, value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise OptionError(f"{_flag(name)} is {value}; it must be at least 0.")
 
 
 def _check_shares(name: str, given: float | tuple[float, float] | None) -> None:
