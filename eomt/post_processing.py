@@ -3,7 +3,8 @@
 Results equal those of transformers; what differs is the work. Queries below the threshold are dropped before their
 masks are upsampled, which changes nothing (a mask score never exceeds 1) and saves most of the time and memory. Masks
 are upsampled in chunks, so that memory does not grow with the number of queries. The host waits for the device at two
-points of a batch (which queries are confident, which segments survive), never once a segment or an image.
+points of a batch (which queries are confident, which segments survive), never once a segment or an image. On a CPU
+compiled kernels decide the pixels where they are sure to give what torch gives: see `compiled_masks`.
 
 `frames` explains how masks reach an image's size; `semantic` holds the third task.
 """

@@ -2,7 +2,8 @@
 
 Queries vote: each one's class probabilities, without "no object", are weighted by its mask probability at the pixel and
 summed. Crops of one image are averaged where they overlap. Unlike transformers, which stretches the whole canvas over
-the image, padding is cut away first; without padding the two agree.
+the image, padding is cut away first; without padding the two agree. On a CPU maps come from a compiled kernel where it
+can do them: see `compiled_semantic`.
 """
 
 from collections.abc import Iterable, Iterator
