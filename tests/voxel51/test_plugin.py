@@ -229,11 +229,12 @@ def test_work_can_be_queued_and_fails_as_a_whole_where_it_cannot_be_done(pets: P
     assert start("prelabel", dataset, **queued).delegated
     assert start("prelabel", dataset, **{**queued, "params": {**params, "labelled": False}}).delegated
     service = DelegatedOperationService()
-    good, bad = service.list_operations(operator=f"{PLUGIN}/prelabel", dataset_name=dataset.name)
+    queue = service.list_operations(operator=f"{PLUGIN}/prelabel", dataset_name=dataset.name)
+    good, bad = sorted(queue, key=lambda operation: operation.id)
     for operation in (good, bad):
         service.execute_operation(operation)
     states = {operation.id: operation for operation in service.list_operations(dataset_name=dataset.name)}
-    assert states[good.id].run_state == "completed"
+    assert states[good.id].run_state == "completed", states[good.id].result.error
     assert states[good.id].status.label.startswith("2 pre-labels in 1 images")
     assert states[bad.id].run_state == "failed"
     assert "nothing to pre-label" in states[bad.id].result.error
