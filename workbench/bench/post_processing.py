@@ -30,26 +30,33 @@ TOP_K = 100
 
 def benchmark(rounds: int, seed: int, command: str, out: Path | None, tell: Tell) -> None:
     """Measure on one core and report. Raises Disagreement where results differ."""
+    report = Report("Post-processing speed", ABOUT.format(seed=seed), sections(rounds, seed, tell), {"seed": seed})
+    finish(report, machine(PACKAGES, threads=1), command, "post-processing", out)
+
+
+def sections(rounds: int, seed: int, tell: Tell) -> list[Section]:
+    """Post-processing and encoding, measured on one core. Raises Disagreement where results differ."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         compiled_masks.trusted_kernels()  # compiled once per machine, which is not what is measured
-        outputs = drawn_outputs(seed, rows=1, queries=200, classes=133, grid=160, confident=20)
-        crops = drawn_outputs(seed, rows=2, queries=100, classes=150, grid=128, confident=25)
-        cases = [
-            *(_documented("panoptic", outputs, size, goals) for size, goals in _PANOPTIC),
-            *(_documented("instance", outputs, size, goals) for size, goals in _INSTANCE),
-            *(_top_k(outputs, size, goals) for size, goals in _TOP_K),
-            *(_semantic(crops, size, goals) for size, goals in _SEMANTIC),
-        ]
-        sections = [
-            Section("Post-processing", [measure(case, rounds, tell) for case in cases], _NOTES),
+        return [
+            Section("Post-processing", [measure(case, rounds, tell) for case in _cases(seed)], _NOTES),
             Section("Encoding", [measure(_encoding(seed), rounds, tell)], _ENCODING_NOTES),
         ]
     finally:
         torch.set_num_threads(threads)
-    report = Report("Post-processing speed", _ABOUT.format(seed=seed), sections, {"seed": seed})
-    finish(report, machine(PACKAGES, threads=1), command, "post-processing", out)
+
+
+def _cases(seed: int) -> list[Case]:
+    outputs = drawn_outputs(seed, rows=1, queries=200, classes=133, grid=160, confident=20)
+    crops = drawn_outputs(seed, rows=2, queries=100, classes=150, grid=128, confident=25)
+    return [
+        *(_documented("panoptic", outputs, size, goals) for size, goals in _PANOPTIC),
+        *(_documented("instance", outputs, size, goals) for size, goals in _INSTANCE),
+        *(_top_k(outputs, size, goals) for size, goals in _TOP_K),
+        *(_semantic(crops, size, goals) for size, goals in _SEMANTIC),
+    ]
 
 
 _PANOPTIC: list[tuple[SizeHw, tuple[Goal, ...]]] = [
@@ -60,7 +67,7 @@ _PANOPTIC: list[tuple[SizeHw, tuple[Goal, ...]]] = [
 _INSTANCE: list[tuple[SizeHw, tuple[Goal, ...]]] = [((480, 640), (times(50),)), ((375, 500), ())]
 _TOP_K: list[tuple[SizeHw, tuple[Goal, ...]]] = [((480, 640), (times(20),)), ((375, 500), ())]
 _SEMANTIC: list[tuple[SizeHw, tuple[Goal, ...]]] = [((512, 683), (times(5),)), ((683, 1024), ())]
-_ABOUT = (
+ABOUT = (
     "Outputs drawn from seed {seed}, as of one image: 200 queries, 133 classes and a grid of 160x160, 20 queries "
     "confident; for semantic maps two crops of 512, 100 queries, 150 classes and a grid of 128x128. One thread; "
     "seconds are the processor's work. Sizes are the image's own: 480x640 and 512x683 need one interpolation, others "
