@@ -78,8 +78,11 @@ def plant(source: Path, folder: Path, rate: float, seed: int, kinds: Iterable[st
     """Write a copy of the COCO panoptic dataset of the definition `source` into `folder`, `rate` of its labels wrong.
 
     `folder` gets worn.toml, panoptic.json with its PNGs, planted.json, and a link to the images. Same seed, same copy.
-    Raises OptionError for a dataset without panoptic annotations, and where no place is left for an error.
+    Raises OptionError for a rate outside 0..1, a dataset without panoptic annotations, and where no place is left for
+    an error; FileExistsError where `folder` holds a copy already.
     """
+    if not 0 < rate <= 1:
+        raise OptionError(f"the rate is {rate:g}: give the share of the labels to make wrong, above 0 and at most 1.")
     definition = read(source)
     if definition.panoptic is None:
         raise OptionError(f"{source}: errors are planted into panoptic annotations, and it names none.")
