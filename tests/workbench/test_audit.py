@@ -26,7 +26,7 @@ from tests.reference.labelled_pets import (
 )
 from workbench import ground_truth
 from workbench.auditing.api import audit
-from workbench.auditing.keeping import kept
+from workbench.auditing.keeping import keep, kept
 from workbench.auditing.page import audit_page, next_commands, write_page
 from workbench.auditing.ranking import AUDIT_SCHEMA, IMAGE_SCHEMA
 from workbench.auditing.records import SIMILAR, median_of_similar, share_of_similar
@@ -115,6 +115,24 @@ def test_an_audit_counts_only_for_the_evaluation_that_it_was_made_of(pets):
     metrics["provenance"]["evaluated"] = "2999-01-01T00:00:00+00:00"
     (pets.run.path / "metrics.json").write_text(json.dumps(metrics))
     assert kept(pets.run) is None
+
+
+def test_an_audit_of_a_run_whose_evaluation_is_gone_does_not_count(pets):
+    audit(pets.run)
+    (pets.run.path / "metrics.json").unlink()
+    assert kept(pets.run) is None
+
+
+def test_a_spreadsheet_runs_no_name_as_a_formula(pets):
+    found = audit(pets.run)
+    rows = found.table.to_pylist()
+    rows[0] |= {"name": "=HYPERLINK(A1)", "suggested_name": "@SUM(A1)", "image_id": "-1"}
+    keep(pets.run.path, pa.Table.from_pylist(rows, AUDIT_SCHEMA), found.images, found.summary)
+    with (pets.run.path / "audit.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["name"], first["suggested_name"], first["image_id"]) == ("'=HYPERLINK(A1)", "'@SUM(A1)", "'-1")
+    exact = pq.read_table(pets.run.path / "audit.parquet").to_pylist()[0]
+    assert (exact["name"], exact["image_id"]) == ("=HYPERLINK(A1)", "-1")
 
 
 def test_images_are_ranked_by_the_sum_of_suspicion(pets):
@@ -213,6 +231,13 @@ def test_the_next_commands_name_the_run_and_the_dataset(pets):
     first, _, last = next_commands(audit(pets.run))
     assert first == "workbench audit runs/pets-first --view"
     assert last == "workbench pull --dataset pets --field ground_truth --out pets_fixed.toml"
+
+
+def test_the_next_commands_name_the_dataset_that_fiftyone_has(pets):
+    view, launch, home = next_commands(audit(pets.run), pushed_as="my pets")
+    assert view == "workbench audit runs/pets-first --view --name 'my pets'"
+    assert launch == "fiftyone app launch 'my pets'"
+    assert home == "workbench pull --dataset pets --field ground_truth --out pets_fixed.toml --name 'my pets'"
 
 
 def test_evaluating_again_and_auditing_again_gives_the_same_ranking(pets):

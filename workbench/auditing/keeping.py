@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench import runs
+from workbench.errors import RunError
 from workbench.files.replacing import new_file
 from workbench.runs import Run
 from workbench.segments import write_parquet
@@ -17,6 +18,7 @@ from workbench.segments import write_parquet
 VERSION = 1
 TABLE, IMAGES, CSV, SUMMARY = "audit.parquet", "audit_images.parquet", "audit.csv", "audit.json"
 _BOX = ("x", "y", "w", "h")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def keep(folder: Path, table: pa.Table, images: pa.Table, summary: Mapping[str, Any]) -> None:
@@ -37,7 +39,7 @@ def kept(run: Run) -> pa.Table | None:
         summary = json.loads((run.path / SUMMARY).read_text(encoding="utf-8"))
         current = run.metrics()["provenance"]["evaluated"] == summary["evaluated"]
         return pq.read_table(run.path / TABLE) if current and summary["version"] == VERSION else None
-    except FileNotFoundError:
+    except (FileNotFoundError, RunError):  # the latter of a run that is not evaluated
         return None
 
 
@@ -48,4 +50,9 @@ def _write_csv(table: pa.Table, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*columns, *_BOX])
         for row in table.to_pylist():
-            writer.writerow([*(row[name] for name in columns), *row["bbox"]])
+            writer.writerow([*(_cell(row[name]) for name in columns), *row["bbox"]])
+
+
+def _cell(value: Any) -> Any:
+    """The value; text that a spreadsheet would run as a formula, as names of strangers' data may be, behind a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

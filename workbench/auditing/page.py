@@ -60,15 +60,21 @@ def audit_page(audit: Audit, top: int = TOP, kinds: Sequence[Kind] = ()) -> str:
     )
 
 
-def next_commands(audit: Audit, run: str | None = None, dataset: str | None = None) -> tuple[str, ...]:
-    """From suspects to corrected labels; `run` and `dataset` as a user here would name them, else by name alone."""
+def next_commands(
+    audit: Audit, run: str | None = None, dataset: str | None = None, pushed_as: str | None = None
+) -> tuple[str, ...]:
+    """From suspects to corrected labels; `run` and `dataset` as a user here would name them, else by name alone.
+
+    `pushed_as` is the FiftyOne dataset, None for the one named after the dataset.
+    """
     name = audit.dataset.definition.name
     field = ground_truth_field(audit.task, audit.dataset.tasks)
     home = ["workbench", "pull", "--dataset", dataset or name, "--field", field, "--out", f"{name}_fixed.toml"]
+    named = [] if pushed_as is None else ["--name", pushed_as]
     return (
-        shlex.join(["workbench", "audit", run or f"runs/{audit.run.path.resolve().name}", "--view"]),
-        shlex.join(["fiftyone", "app", "launch", name]),
-        shlex.join(home),
+        shlex.join(["workbench", "audit", run or f"runs/{audit.run.path.resolve().name}", "--view", *named]),
+        shlex.join(["fiftyone", "app", "launch", pushed_as or name]),
+        shlex.join([*home, *named]),
     )
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench.auditing.kinds import KINDS, TITLES, Kind
+
 if TYPE_CHECKING:
     from workbench.auditing.api import Audit
-    from workbench.auditing.kinds import Kind
 
-_KINDS = ("missing", "spurious", "wrong_class", "outline")
 _SHOWN = 10
 _WIDTH = 110  # columns where stdout is no terminal
 
@@ -20,7 +20,7 @@ _WIDTH = 110  # columns where stdout is no terminal
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--dataset", help="Name of a dataset, or path of its definition.  [default: the one of the run]")
 @click.option("--top", type=click.IntRange(min=1), default=50, help="Suspects in the page, the view and --json.")
-@click.option("--kind", "kinds", type=click.Choice(_KINDS), multiple=True, help="Only of that kind.  [repeatable]")
+@click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Only of that kind.  [repeatable]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the page.  [default: reports/<run>-audit]")
 @click.option("--view", is_flag=True, help="Put the suspects into FiftyOne too, as a saved view by rank.")
 @click.option("--name", help="With --view: name of the FiftyOne dataset.  [default: the dataset's]")
@@ -29,7 +29,7 @@ def audit(
     run: Path | None,
     dataset: str | None,
     top: int,
-    kinds: "tuple[Kind, ...]",
+    kinds: tuple[Kind, ...],
     out: Path | None,
     view: bool,
     name: str | None,
@@ -39,7 +39,8 @@ def audit(
 
     A label is suspicious where the run contradicts it and is usually right: an object without a label, a label without
     an object, another class, a bad outline. Keeps audit.parquet, audit_images.parquet, audit.csv and audit.json in the
-    run's folder, and writes a page with pictures. A run that is not evaluated yet is evaluated first.
+    run's folder, and writes a page with pictures. A run that is not evaluated against these labels is evaluated first,
+    which replaces what an earlier evaluation left in its folder.
 
     \b
     workbench audit
@@ -63,12 +64,12 @@ def audit(
     click.echo(f"Kept in {found.run.path}: audit.parquet, audit_images.parquet, audit.csv, audit.json", err=True)
     if pushed:
         click.echo(f"In FiftyOne: the view {pushed!r}.", err=True)
-    commands = next_commands(found, str(found.run.path), _name(found))
+    commands = next_commands(found, str(found.run.path), _name(found), name)
     click.echo("Next: " + "; then ".join(commands[1:] if view else commands), err=True)
     click.echo(page)
 
 
-def _push(found: "Audit", top: int, kinds: "tuple[Kind, ...]", name: str | None) -> str:
+def _push(found: "Audit", top: int, kinds: tuple[Kind, ...], name: str | None) -> str:
     from workbench.cli.progress import progress
     from workbench.voxel51.auditing import push_audit
 
@@ -85,7 +86,7 @@ def _name(found: "Audit") -> str:
     return definition.name if known == definition.source else str(definition.source)
 
 
-def _json(found: "Audit", top: int, kinds: "tuple[Kind, ...]", page: Path, view: str | None) -> dict[str, Any]:
+def _json(found: "Audit", top: int, kinds: tuple[Kind, ...], page: Path, view: str | None) -> dict[str, Any]:
     return {
         **found.summary,
         "run": str(found.run.path),
@@ -96,11 +97,10 @@ def _json(found: "Audit", top: int, kinds: "tuple[Kind, ...]", page: Path, view:
     }
 
 
-def _print(found: "Audit", kinds: "tuple[Kind, ...]") -> None:
+def _print(found: "Audit", kinds: tuple[Kind, ...]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from workbench.auditing.kinds import TITLES
     from workbench.cli.tables import new_table
 
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
