@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workbench.formats.base import Task
+from workbench.report.words import PROBABLE_LABEL_ERRORS
 from workbench.voxel51 import push_maps
 from workbench.voxel51.names import IMAGE_ID
 from workbench.voxel51.scoring import CONFUSED, ERROR, SCORE_FIELDS, Keys
@@ -19,7 +20,6 @@ _ERROR_VIEWS: Mapping[Task, Mapping[str, tuple[str, ...]]] = {
     "instance": {"duplicates": ("dupe",), "poor outlines": ("loc", "both")},
 }
 """View -> the error types that it shows."""
-_LABEL_ERROR_TYPES = ("wrong_class", "background", "cls", "bkg")
 _LABEL_ERROR_SCORE = 0.9  # a prediction as certain as this and yet wrong is worth a look at the label
 
 
@@ -75,7 +75,7 @@ def _object_views(target: Target, keys: Keys, task: Task, has_error_types: bool)
             found = found.filter_labels(keys.gt_field, is_one, only_matches=False)
             both = (F(f"{keys.pred_field}.detections").length() > 0) | (F(f"{keys.gt_field}.detections").length() > 0)
             yield what, f"Objects of error type {' or '.join(types)}", _only(found.match(both), keys)
-        certain = F(f"{key}_{ERROR}").is_in(list(_LABEL_ERROR_TYPES)) & (F("confidence") >= _LABEL_ERROR_SCORE)
+        certain = F(f"{key}_{ERROR}").is_in(list(PROBABLE_LABEL_ERRORS)) & (F("confidence") >= _LABEL_ERROR_SCORE)
         probable = dataset.filter_labels(keys.pred_field, certain)
         description = f"Wrong predictions that score {_LABEL_ERROR_SCORE} or more, beside the ground truth"
         yield "probable label errors", description, _only(probable, keys).sort_by(scores.max(), reverse=True)
