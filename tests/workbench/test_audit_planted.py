@@ -1,7 +1,7 @@
 """The promise of `audit`: of planted label errors on average at least 80 % are within the first 10 % of the ranking.
 
-On average over seeds, all kinds together. No kind has a promise of its own: a label that was left out, for one, is found
-only where the model sees the object. The figures by kind are in the report of `workbench bench audit`.
+On average over seeds, all kinds together. No kind has a promise of its own: a label that was left out, for one, is
+found only where the model sees the object. The figures by kind are in the report of `workbench bench audit`.
 """
 
 import json
