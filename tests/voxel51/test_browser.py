@@ -75,8 +75,9 @@ def page(demo: Demo) -> Iterator[Page]:
     """A new browser on the whole dataset."""
     with browser() as found:
         found.open(demo.address)
+        found.click_on("[data-cy=panel-tab-samples]", SECONDS)  # the App's server remembers the last one's panels
         found.wait_for("!!document.querySelector('[data-cy=entry-counts]')", SECONDS)
-        found.click_on("[data-cy=btn-clear-view-bar]")  # the App's server remembers the last one's view
+        found.click_on("[data-cy=btn-clear-view-bar]")  # and its view
         found.wait_for_text("60 samples", SECONDS)
         yield found
 
@@ -198,10 +199,10 @@ def test_the_plugins_panel_shows_the_runs_numbers_and_its_views(demo, page, pict
 
 
 def test_a_selection_is_predicted_from_the_plugins_panel(demo, page):
-    open_panel(page, PLUGIN)
-    page.wait_for_text("images are marked", SECONDS)
     page.wait_for("document.querySelectorAll('[data-cy^=looker-checkbox-input]').length > 2", SECONDS)
     page.evaluate("document.querySelector('[data-cy^=looker-checkbox-input]').click()")
+    open_panel(page, PLUGIN)
+    page.wait_for_text("images are marked", SECONDS)
     page.click("Predict", PANELS[PLUGIN])
     page.wait_for_text("Current selection", SECONDS)
     page.wait_for(_button("Execute", "!found.disabled"), SECONDS)
