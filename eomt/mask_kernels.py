@@ -5,7 +5,8 @@ whose best value in a tile cannot reach another's worst is passed over there; a 
 tile has no pixel in it. Most queries drop out of most tiles this way, and memory is that of the result.
 
 `_resample` is torch's bilinear interpolation on a CPU to the last bit: along x, then along y, the first product fused
-into the sum. `upsampling` calls these kernels and compares them with the installed torch before they are trusted.
+into the sum. `compiled_masks` and `compiled_semantic` call these kernels, once they have compared equal with the
+installed torch. They are one module because numba's cache does not see a change of another module's functions.
 """
 
 from typing import Any, NamedTuple, TypeAlias
