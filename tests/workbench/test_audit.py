@@ -84,6 +84,13 @@ def test_crowds_void_and_predictions_on_them_are_not_doubted(tmp_path):
     assert all(row["category_id"] == DOG for row in found.top())  # whose detection lacks a column
 
 
+def test_a_run_of_boxes_is_said_to_know_no_outlines(tmp_path):
+    boxes = write_pets_instances(tmp_path).run
+    assert not any("boxes" in note for note in audit(boxes).summary["notes"])
+    notes = audit(boxes.updated(iou_types=["bbox"])).summary["notes"]
+    assert "boxes count as filled, so their IoU with a label says little of its outline" in notes
+
+
 def test_semantic_runs_are_refused_with_what_to_do_instead(tmp_path):
     with pytest.raises(EvaluationError, match="--task panoptic or instance"):
         audit(write_pets_semantic(tmp_path).run)

@@ -21,6 +21,7 @@ from tests.reference.few_scenes import coco_scenes
 from tests.reference.scene_dataset import SceneDataset, make_run
 from tests.reference.scenes import Listed, PanopticImage, table_of
 from tests.reference.segmentation_outputs import random_outputs, random_sizes
+from workbench import runs
 from workbench.cli import main
 from workbench.errors import EvaluationError, OptionError, RunError
 from workbench.evaluation import panoptic
@@ -364,6 +365,17 @@ def test_images_without_ground_truth_of_the_task_are_an_error(tmp_path: Path) ->
     )
     with pytest.raises(EvaluationError, match="sweeping a panoptic run needs panoptic ground truth"):
         workbench.sweep(kept)
+
+
+def test_a_run_that_cannot_be_written_is_swept_into_another_folder(run: Run, tmp_path: Path) -> None:
+    with runs.lock(run.path):
+        workbench.sweep(run, 0.8, 0.8, out=tmp_path / "out")
+        with pytest.raises(RunError, match="in use by process"):
+            workbench.sweep(run, 0.8, 0.8)
+    assert (tmp_path / "out" / "sweep.json").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file: cannot be written .* with --out"):
+        workbench.sweep(run, 0.8, 0.8, out=tmp_path / "file")
 
 
 def test_only_a_complete_run_and_a_setting_that_it_knows_can_be_applied(

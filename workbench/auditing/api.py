@@ -84,10 +84,16 @@ def audit(
         "labels": len(evidence.labels.segment_id),
         "suspect_from": SUSPECT,
         "kinds": _by_kind(table),
-        "notes": list(metrics["notes"]),
+        "notes": [*metrics["notes"], *_notes_on_boxes(opened)],
     }
     keeping.keep(opened.path, table, images, summary)
     return Audit(opened, truth, task, table, images, summary)
+
+
+def _notes_on_boxes(run: Run) -> list[str]:
+    if "segm" in run.manifest.get("iou_types", ["segm"]):
+        return []
+    return ["boxes count as filled, so their IoU with a label says little of its outline"]
 
 
 def _by_kind(table: pa.Table) -> dict[str, dict[str, int]]:

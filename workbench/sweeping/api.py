@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def sweep(
     "0.1:0.95:0.05" or "0.5,0.8"; the run's own are always among them. `dataset` as in `evaluate`; `bootstrap` makes the
     interval of the gain.
 
-    Raises RunError for a run without candidates, OptionError for thresholds that it cannot give, EvaluationError for a
-    semantic run, for one without images, and where run and ground truth do not belong together.
+    Raises RunError for a run without candidates and for a folder that cannot be written, OptionError for thresholds
+    that the run cannot give, EvaluationError for a semantic run, for one without images, and where run and ground
+    truth do not belong together.
     """
     opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
     _check(opened)
@@ -151,10 +153,18 @@ def _table(curve: Curve) -> pa.Table:
 
 
 def _keep(run: Run, folder: Path, report: Mapping[str, Any], table: pa.Table) -> None:
-    """Write both files; sweep.json goes first and comes last, so that one that is there belongs to the table."""
-    with runs.lock(run.path):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON).unlink(missing_ok=True)
-        with new_file(folder / TABLE) as partial:
-            write_parquet(table, partial)
-        runs.write_json(folder / JSON, report)
+    """Write both files; sweep.json goes first and comes last, so that one that is there belongs to the table.
+
+    The run is locked only where it is written to: with `--out` it may be read-only, or in use.
+    """
+    with runs.lock(run.path) if folder.resolve() == run.path.resolve() else nullcontext():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / JSON).unlink(missing_ok=True)
+            with new_file(folder / TABLE) as partial:
+                write_parquet(table, partial)
+            runs.write_json(folder / JSON, report)
+        except OSError as error:
+            raise RunError(
+                f"{folder}: cannot be written ({error.strerror}). Name another folder with --out."
+            ) from error
