@@ -87,10 +87,10 @@ def mask_ious(
     total = most_runs = longest = 0
     for group in range(len(dets)):
         total += (dets[group, 1] - dets[group, 0]) * (gts[group, 1] - gts[group, 0])
-        characters = 0
+        runs = 0
         for gt in range(gts[group, 0], gts[group, 1]):
-            characters += gt_starts[gt_rows[gt] + 1] - gt_starts[gt_rows[gt]]
-        most_runs = max(most_runs, characters)
+            runs += 1 + gt_starts[gt_rows[gt] + 1] - gt_starts[gt_rows[gt]]  # a place stays free behind even runs
+        most_runs = max(most_runs, runs)
         for det in range(dets[group, 0], dets[group, 1]):
             longest = max(longest, det_starts[det_rows[det] + 1] - det_starts[det_rows[det]])
     ious = np.empty(total, np.float64)
