@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests.reference.few_scenes import unlabelled_scenes
 from tests.reference.labelled_pets import PREDICTED, Pets, write_pets_instances, write_pets_semantic, write_run
+from workbench import rle
 from workbench.cli import main
-from workbench.errors import FiftyOneError, OptionError
+from workbench.errors import EvaluationError, FiftyOneError, OptionError
 from workbench.voxel51 import ordering
 from workbench.voxel51.prelabel import VIEW, prelabel
 
@@ -82,6 +84,15 @@ def test_disagreement_counts_objects_without_partner_in_the_other_run(pets):
     second = write_run(pets.folder / "runs" / "second", pets.dataset, "panoptic", fewer)
     assert ordering.worth(pets.run, ["1", "2", "3"], 0.0, "disagreement", second) == {"1": 2.0, "2": 1.0, "3": 0.0}
     assert ordering.worth(pets.run, ["1", "2", "3"], 0.0, "disagreement", pets.run) == dict.fromkeys("123", 0.0)
+
+
+def test_disagreement_of_runs_on_images_of_other_sizes_is_refused(pets):
+    mask = np.ones((300, 400), np.bool_)
+    place = {"height": 300, "width": 400, "counts": rle.encode(mask), "area": mask.size}
+    first = [row for row in pets.run.segments().to_pylist() if row["segment_id"] == 1]
+    second = write_run(pets.folder / "runs" / "larger", pets.dataset, "panoptic", [{**row, **place} for row in first])
+    with pytest.raises(EvaluationError, match=r"10 x 12 .* and 300 x 400"):
+        ordering.worth(pets.run, ["1"], 0.0, "disagreement", second)
 
 
 def test_disagreement_needs_a_second_run(pets):

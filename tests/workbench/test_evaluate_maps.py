@@ -102,3 +102,11 @@ def test_images_of_one_side_alone_are_skipped(intersect_maps):
     guess = as_segments([images[1], images[2], images[3]], 0.5)
     assert intersect_maps(truth, guess).tolist() == [[1, 0, 4], [2, 2, 4]]
     assert len(intersect_maps(truth, as_segments([images[2]], 0.5))) == 0
+
+
+def test_segments_of_one_image_that_differ_in_size_are_left_to_others(intersect_maps):
+    small, large, turned = (np.full(shape, 1) for shape in ((2, 3), (400, 300), (3, 2)))
+    sides = [as_segments([PanopticImage("0", each, (Listed(1, 1),))], 0.5) for each in (small, large, turned)]
+    assert intersect_maps(sides[0], sides[1]) is None
+    assert intersect_maps(sides[1], sides[0]) is None
+    assert intersect_maps(sides[0], sides[2]) is None

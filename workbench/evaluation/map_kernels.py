@@ -98,8 +98,9 @@ def intersect_maps(
     """Pixels shared by each segment of one side with each of the other, as (pairs, 3): row, row, pixels > 0.
 
     `first`, `first_starts` are compressed counts as in `runs_of_ones`; `first_rows` (images, 2) is where the rows of
-    each image begin and end, `pixels` (images,) height x width. The number returned says which side, 0 or 1, has two
-    segments of an image that share a pixel: then there are no pairs. It is -1 where all are disjoint.
+    each image begin and end, `pixels` (images,) height x width, the same for all its rows on both sides. The number
+    returned says which side, 0 or 1, has two segments of an image that share a pixel: then there are no pairs. It is -1
+    where all are disjoint.
     """
     most_runs, most_pairs, most_pixels = np.zeros(2, np.int64), 1, 0
     for image in range(len(pixels)):
@@ -133,8 +134,11 @@ def intersect_maps(
             table[left[i, 2] * width + right[j, 2]] += max(0, end - begin)  # no branch that cannot be foreseen
             left_ends = int(left[i, 1] < right[j, 1])
             i, j = i + left_ends, j + 1 - left_ends
-        if found + len(table) > len(pairs):
-            larger = np.empty((2 * (found + len(table)), 3), np.int64)
+        more = 0
+        for cell in range(len(table)):
+            more += int(table[cell] > 0)
+        if found + more > len(pairs):
+            larger = np.empty((2 * (found + more), 3), np.int64)
             larger[:found] = pairs[:found]
             pairs = larger
         for cell in range(len(table)):

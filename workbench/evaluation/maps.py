@@ -25,11 +25,13 @@ def intersect_maps(
 ) -> NDArray[np.int64] | None:
     """Row of the first side, row of the second, pixels > 0 of each pair, ascending: int64 of shape (pairs, 3).
 
-    None where two segments of a side share a pixel, or where NumPy cannot tell. `rows` names those of the images that
-    both sides have, `compiled` is `map_kernels` or None.
+    None where two segments of a side share a pixel, where segments of an image differ in size, or where NumPy cannot
+    tell. `rows` names those of the images that both sides have, `compiled` is `map_kernels` or None.
     """
     if not len(rows[0]):
         return _NO_PAIRS
+    if not _have_one_size(first, second, rows):
+        return None
     pixels = first.height[rows[0][:, 0]].astype(np.int64) * first.width[rows[0][:, 0]]
     if compiled is None:
         return _intersect_with_numpy(first, second, rows, pixels)
@@ -46,6 +48,15 @@ def kernels() -> ModuleType | None:
     except ImportError:
         return None
     return map_kernels
+
+
+def _have_one_size(first: Segments, second: Segments, rows: tuple[Rows, Rows]) -> bool:
+    """Whether all segments of an image have the same height and width: the kernels rely on it for where they write."""
+    sizes = [(side.height.astype(np.int64) << 32) | side.width for side in (first, second)]
+    for side, size in zip((first, second), sizes, strict=True):
+        if ((size[1:] != size[:-1]) & (side.image[1:] == side.image[:-1])).any():
+            return False
+    return np.array_equal(sizes[0][rows[0][:, 0]], sizes[1][rows[1][:, 0]])
 
 
 def _intersect_with_numpy(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from workbench.errors import OptionError
+from workbench.evaluation.agreement import check_sizes
 from workbench.evaluation.columns import segments_of
 from workbench.evaluation.overlaps import intersect
 from workbench.runs import Run
@@ -31,7 +32,8 @@ def worth(
 ) -> dict[str, float]:
     """What a look at each of those images is worth.
 
-    Raises OptionError for an order that needs a second run without one, or scores where there are none.
+    Raises OptionError for an order that needs a second run without one, or scores where there are none, and
+    EvaluationError where the second run's images are of another size.
     """
     if order == "disagreement":
         if second is None:
@@ -84,6 +86,7 @@ def _disagreement(run: Run, second: Run, image_ids: list[str], min_score: float)
 
 def _unpartnered(ids: list[str], first_table: pa.Table, second_table: pa.Table) -> list[float]:
     first, second = segments_of(first_table, ids), segments_of(second_table, ids)
+    check_sizes(first, second)
     pairs = intersect(first, second)
     iou = pairs.pixels / (first.area[pairs.first] + second.area[pairs.second] - pairs.pixels)
     same = (first.category_id[pairs.first] == second.category_id[pairs.second]) & (iou > _SAME_OBJECT_IOU)
