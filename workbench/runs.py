@@ -19,11 +19,10 @@ The manifest's keys, all JSON values:
     provenance   what does not decide them: versions, device, command, times, one record a session
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,16 @@ import pyarrow.parquet as pq
 
 from workbench import catalog
 from workbench.errors import DatasetError, RunError
+from workbench.files import claims
 from workbench.formats.base import Category, Task
-from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
+from workbench.segments import CANDIDATE_SCHEMA
+from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 
 MANIFEST_VERSION = 1
 MANIFEST = "run.json"
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 DEFAULT_ROOT = Path("runs")
-_LOCK = ".lock"
+_CLAIM = claims.Claim("run", MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,19 @@ class Run:
         """Every predicted segment (`workbench.segments.SEGMENT_SCHEMA`); `.to_pandas()` for a data frame."""
         return self.store.segments()
 
+    def candidates(self) -> pa.Table:
+        """What `--keep-candidates` kept (`workbench.segments.CANDIDATE_SCHEMA`). Raises RunError where nothing is."""
+        return self.candidate_store.segments()
+
+    @property
+    def candidate_store(self) -> SegmentStore:
+        """The candidates of a panoptic run, shard by shard. Raises RunError for a run that keeps none."""
+        if self.manifest.get("identity", {}).get("candidate_floor") is None:
+            raise RunError(
+                f"{self.path}: it keeps no candidates. `workbench predict --task panoptic --keep-candidates` does."
+            )
+        return SegmentStore(self.path, CANDIDATES, CANDIDATE_SCHEMA)
+
     def images(self) -> pa.Table:
         """Every image of the run (`workbench.segments.IMAGE_SCHEMA`), failed ones too."""
         return self.store.images()
@@ -202,14 +216,9 @@ def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = Tru
             raise RunError(
                 f"{path}: a run is there already. Name another folder with --out, or resume it with --resume."
             )
-        differences = _differences(run.manifest.get("identity", {}), manifest["identity"])
-        if differences:
-            raise RunError(
-                f"{path}: holds a run made differently, so it cannot be resumed: {'; '.join(differences)}. "
-                "Name another folder with --out."
-            )
+        _CLAIM.check_identity(path, run.manifest.get("identity", {}), manifest["identity"])
         return run
-    _refuse_foreign(path)
+    _CLAIM.refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / MANIFEST, manifest)
     return Run.open(path)
@@ -220,42 +229,19 @@ def writer(run: Run) -> SegmentStoreWriter:
     return SegmentStoreWriter(run.path)
 
 
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the run folder, made if need be, for writing; the system lets go of it however the process ends.
-
-    Raises RunError for a folder that holds something else or cannot be written, and one that another process holds.
-    """
-    _refuse_foreign(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / _LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}). Name another folder with --out.") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"{path}: in use by {file.read().strip() or 'another process'}. Wait for it, or stop it."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield
+def lock(path: Path, option: str = "--out") -> AbstractContextManager[None]:
+    """Hold the run folder, made if need be, for writing: see `Claim.lock`. Raises RunError; `option` is its remedy."""
+    return _CLAIM.lock(path, option)
 
 
 def discard(path: Path) -> None:
     """Take away a folder of which nothing but the lock is left; the caller holds it."""
-    if is_free(path):
-        (path / _LOCK).unlink(missing_ok=True)
-        path.rmdir()
+    _CLAIM.discard(path)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that `path` is at every moment the old file or the new one, whole."""
-    partial = _partial(path)
+    partial = claims.partial(path)
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
@@ -267,44 +253,4 @@ def write_json(path: Path, value: Any) -> None:
 
 def is_free(path: Path) -> bool:
     """Whether a run can begin there: nothing is there, or only what a process killed at its very start leaves."""
-    return not path.exists() or (path.is_dir() and not _entries(path))
-
-
-def _refuse_foreign(path: Path) -> None:
-    if is_free(path) or (path / MANIFEST).exists():
-        return
-    if not path.is_dir():
-        raise RunError(f"{path}: a file, not a run folder. Name another folder with --out.")
-    raise RunError(
-        f"{path}: not empty and no run folder (it holds {_entries(path)[0]!r}). Name another folder with --out."
-    )
-
-
-def _entries(folder: Path) -> list[str]:
-    own = {_LOCK, _partial(folder / MANIFEST).name}
-    return sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    old, new = _flat(old), _flat(json.loads(json.dumps(new)))  # as the file would hold it: tuples are lists there
-    keys = sorted(old.keys() | new.keys())
-    return [
-        f"{key} is {_short(old.get(key))} there, {_short(new.get(key))} now"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _short(value: Any) -> str:
-    return f"{len(value)} of them" if isinstance(value, list) and len(value) > 4 else repr(value)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+    return _CLAIM.is_free(path)

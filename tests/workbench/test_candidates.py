@@ -30,7 +30,7 @@ def predict(dataset: Path, out: Path, **options: Any) -> Run:
 
 
 def candidates_of(run: Run) -> pa.Table:
-    return SegmentStore(run.path, CANDIDATES, CANDIDATE_SCHEMA).segments()
+    return run.candidates()
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,8 @@ def test_segments_and_images_are_those_of_a_run_without_candidates(dataset: Path
     assert kept.images().equals(plain.images())
     assert not (plain.path / CANDIDATES).exists()
     assert "candidate_floor" not in plain.manifest["identity"]
+    with pytest.raises(RunError, match=r"it keeps no candidates\. .* --keep-candidates"):
+        plain.candidates()
     assert kept.manifest["identity"] == {**plain.manifest["identity"], "candidate_floor": 0.05}
 
 
@@ -75,16 +77,39 @@ def test_anyone_can_read_them_with_pandas(kept: Run) -> None:
     assert rle.decode(row["counts"], row["height"], row["width"]).sum() == row["area"]
 
 
-def test_the_documented_recipe_paints_the_segments(kept: Run) -> None:
-    """Without stuff that is merged: the pixels of all segments together."""
-    pandas = pytest.importorskip("pandas")
+def documented_recipe() -> Any:
     text = (REPOSITORY / "docs" / "segment-table.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "segment-table.md", "exec"), names)
+    return names["segment_map"]
+
+
+def test_the_documented_recipe_compares_as_post_processing_does() -> None:
+    """4 of 5 pixels, rounded to float32, are more than 0.8; no row at all above the threshold leaves void."""
+    pandas = pytest.importorskip("pandas")
+    line = np.arange(6)[None]
+    masks = [(line == 0, line >= 0), (line < 5, (line >= 1) & (line < 5))]  # its own, and what it takes
+    frame = pandas.DataFrame(
+        {
+            "score": [0.9, 0.8],
+            "height": 1,
+            "width": 6,
+            "counts": [rle.encode(own) for own, _ in masks],
+            "gains": [rle.encode(gains) for _, gains in masks],
+        }
+    )
+    assert documented_recipe()(frame, 0.5, 0.8).tolist() == [[0, 1, 1, 1, 1, -1]]
+    assert (documented_recipe()(frame, 0.95, 0.8) == -1).all()
+
+
+def test_the_documented_recipe_paints_the_segments(kept: Run) -> None:
+    """Without stuff that is merged: the pixels of all segments together."""
+    pandas = pytest.importorskip("pandas")
+    segment_map = documented_recipe()
     segments = kept.segments().to_pandas()
     for image_id, rows in pandas.read_parquet(kept.path / CANDIDATES).groupby("image_id"):
-        painted = names["segment_map"](rows, 0.8, 0.8) >= 0
+        painted = segment_map(rows, 0.8, 0.8) >= 0
         expected = np.zeros_like(painted)
         for row in segments[segments["image_id"] == image_id].itertuples():
             expected |= rle.decode(row.counts, row.height, row.width)

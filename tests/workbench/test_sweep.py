@@ -387,6 +387,10 @@ def test_only_a_complete_run_and_a_setting_that_it_knows_can_be_applied(
         swept.apply(tmp_path / "none", Setting(0.5))
     with pytest.raises(RunError, match=r"another run is there\. Name another folder with --apply"):
         swept.apply(run.path, Setting(0.5, 0.5))
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"a file, not a run folder\. Name another folder with --apply"):
+        swept.apply(tmp_path / "file", Setting(0.5, 0.5))
+    (tmp_path / "file").unlink()
     half = Run(run.path, {**run.manifest, "status": "incomplete"})
     with pytest.raises(RunError, match="incomplete, so no run can be made of it"):
         apply(half, Setting(0.5, 0.5), tmp_path / "half")

@@ -302,7 +302,7 @@ def test_the_bar_goes_on_from_an_earlier_session(capsys: pytest.CaptureFixture[s
 
 
 def test_two_trainings_never_share_a_folder(tiny: Path) -> None:
-    with folder.lock(Path("out")), pytest.raises(RunError, match="another training is at work there"):
+    with folder.lock(Path("out")), pytest.raises(RunError, match="in use by process"):
         workbench.train("scenes_val", config=tiny, out="out", **SHORT)
 
 

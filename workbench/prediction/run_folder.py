@@ -1,12 +1,12 @@
 """Which folder a prediction goes to: the same command again resumes its run, another command never touches it."""
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
+from workbench.files.claims import first_fitting
 from workbench.runs import DEFAULT_ROOT, MANIFEST, Run, is_free
 
 
@@ -20,16 +20,9 @@ def choose_folder(name: str, identity: Mapping[str, Any], resume: bool, root: Pa
 
     Without `resume` the first free one.
     """
-    for folder in _candidates(root / name):
-        if is_free(folder) or (resume and _identity(folder) == identity):
-            return folder
-    raise AssertionError("unreachable: there is always another number")
-
-
-def _candidates(first: Path) -> Iterator[Path]:
-    yield first
-    for number in count(2):
-        yield first.with_name(f"{first.name}-{number}")
+    return first_fitting(
+        root / name, lambda folder: is_free(folder) or (resume and bool(_identity(folder) == identity))
+    )
 
 
 def _identity(folder: Path) -> Any:

@@ -20,8 +20,7 @@ from workbench.evaluation.resampling import Bootstrap
 from workbench.files.replacing import new_file
 from workbench.formats.base import Dataset
 from workbench.runs import Run
-from workbench.segments import CANDIDATE_SCHEMA, write_parquet
-from workbench.store import CANDIDATES, SegmentStore
+from workbench.segments import write_parquet
 from workbench.sweeping import applying, settings
 from workbench.sweeping.curve import Curve, Setting, curve_json
 from workbench.sweeping.grid import Values
@@ -114,7 +113,7 @@ def _curve(comparison: Comparison, thresholds: Sequence[float], overlaps: Sequen
     run = comparison.run
     if run.task == "instance":
         return sweep_instances(comparison, run.matches(), thresholds)
-    store = SegmentStore(run.path, CANDIDATES, CANDIDATE_SCHEMA)
+    store = run.candidate_store
     return sweep_panoptic(comparison, store, thresholds, overlaps)
 
 

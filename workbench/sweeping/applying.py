@@ -16,8 +16,7 @@ from workbench.errors import RunError
 from workbench.formats.base import ImageRecord
 from workbench.prediction.encode import OK, PredictedImage, PredictedMap, ShardBuilder
 from workbench.runs import Run
-from workbench.segments import CANDIDATE_SCHEMA, IMAGE_SCHEMA, read_parquet
-from workbench.store import CANDIDATES, SegmentStore
+from workbench.segments import IMAGE_SCHEMA, read_parquet
 from workbench.sweeping import settings
 from workbench.sweeping.contests import Candidates, candidates_of, contests, pixels_of
 from workbench.sweeping.curve import Setting
@@ -36,7 +35,7 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
     settings.check(run, setting)
     _check_place(out, _manifest(run, setting)["identity"])
     make = {"panoptic": _panoptic_rows, "instance": _instance_rows}[run.task]
-    with runs.lock(out):
+    with runs.lock(out, option="--apply"):
         made = runs.create_or_resume(out, _manifest(run, setting))
         if made.complete and not made.lost_images:
             return made
@@ -79,7 +78,7 @@ def _instance_rows(run: Run, setting: Setting, wanted: _Wanted) -> _Shards:
 
 
 def _panoptic_rows(run: Run, setting: Setting, wanted: _Wanted) -> _Shards:
-    store, builder = SegmentStore(run.path, CANDIDATES, CANDIDATE_SCHEMA), ShardBuilder(run.categories)
+    store, builder = run.candidate_store, ShardBuilder(run.categories)
     position = {category.category_id: index for index, category in enumerate(run.categories)}
     for images in filter(wanted, _image_tables(run)):
         ids = images["image_id"].to_pylist()

@@ -6,21 +6,20 @@ agree) and `provenance` (what does not: command, versions).
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from itertools import count
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import RunError
-from workbench.files.locks import exclusive
+from workbench.files import claims
 from workbench.runs import COMPLETE, INCOMPLETE, write_json
 from workbench.training.plan import TrainingPlan, provenance
 
 DEFAULT_ROOT = Path("trainings")
 MANIFEST = "train.json"
 _VERSION = 1
-_LOCK = ".lock"
+_CLAIM = claims.Claim("training", MANIFEST)
 
 
 def manifest(plan: TrainingPlan, command: str) -> dict[str, Any]:
@@ -40,11 +39,10 @@ def manifest(plan: TrainingPlan, command: str) -> dict[str, Any]:
 
 def choose(name: str, identity: Mapping[str, Any], resume: bool, root: Path = DEFAULT_ROOT) -> Path:
     """The first of `name`, `name-2`, ... below `root` that is free, or with `resume` holds this very training."""
-    for number in count(1):
-        folder = root / (name if number == 1 else f"{name}-{number}")
-        if _is_free(folder) or (resume and (read(folder) or {}).get("identity") == identity):
-            return folder
-    raise AssertionError("unreachable: there is always another number")
+    return claims.first_fitting(
+        root / name,
+        lambda folder: _CLAIM.is_free(folder) or (resume and (read(folder) or {}).get("identity") == identity),
+    )
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -69,17 +67,12 @@ def begin(folder: Path, wanted: Mapping[str, Any], resume: bool) -> bool:
     """
     there = read(folder)
     if there is None:
-        if not _is_free(folder):
-            raise RunError(f"{folder}: not empty and no training. Name another folder with --out.")
+        _CLAIM.refuse_foreign(folder)
         write_json(folder / MANIFEST, wanted)
         return False
     if not resume:
         raise RunError(f"{folder}: a training is there already. Name another folder with --out, or --resume it.")
-    if differences := list(_differences(there["identity"], wanted["identity"])):
-        raise RunError(
-            f"{folder}: holds a training made differently, so it cannot be resumed: {'; '.join(differences)}. "
-            "Name another folder with --out."
-        )
+    _CLAIM.check_identity(folder, there["identity"], wanted["identity"])
     return bool(there["status"] == COMPLETE)
 
 
@@ -88,31 +81,6 @@ def finish(folder: Path) -> None:
     write_json(folder / MANIFEST, {**(read(folder) or {}), "status": COMPLETE})
 
 
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> AbstractContextManager[None]:
     """Hold the folder, made if need be, for one training. Raises RunError where that is impossible."""
-    with ExitStack() as held:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(exclusive(folder / _LOCK, wait=False))
-        except BlockingIOError:
-            raise RunError(f"{folder}: another training is at work there. Wait for it, or stop it.") from None
-        except OSError as error:
-            raise RunError(
-                f"{folder}: cannot be written ({error.strerror}). Name another folder with --out."
-            ) from error
-        yield
-
-
-def _is_free(folder: Path) -> bool:
-    own = {_LOCK, f".{MANIFEST}.partial"}
-    return not folder.exists() or (folder.is_dir() and all(entry.name in own for entry in folder.iterdir()))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key} is {before!r} there, {after!r} now"
+    return _CLAIM.lock(folder)
