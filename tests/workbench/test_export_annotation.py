@@ -1,6 +1,7 @@
 """Pre-annotations for CVAT and Label Studio: read back by slow readers of our own, and as their own tools read them."""
 
 import json
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,21 @@ def test_names_with_markup_and_blanks_stay_themselves(format_: AnnotationFormat,
     run = pets.run.updated(categories=categories)
     found = READERS[format_](export(run, format_, tmp_path / "out"))
     assert next(iter(found.values()))[0][0] == '<cat> & "co"'
+
+
+@pytest.mark.parametrize("format_", ["cvat", "label-studio"])
+def test_names_that_no_xml_can_hold_are_refused_and_nothing_is_written(format_: AnnotationFormat, tmp_path):
+    pets = write_pets(tmp_path, evaluated=False)
+    categories = [{**entry, "name": entry["name"] + "\x1b"} for entry in pets.run.manifest["categories"]]
+    with pytest.raises(TransferError, match=r"'cat\\x1b' has characters that XML cannot hold"):
+        export(pets.run.updated(categories=categories), format_, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"polygons": math.nan}, {"polygons": -1}, {"min_score": math.nan}, {"min_score": 2}])
+def test_numbers_that_are_none_are_refused(wrong: dict[str, float]):
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        AnnotationOptions(**wrong)
 
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_annotation.json").read_text())

@@ -1,5 +1,6 @@
 """Segment tables -> pre-annotations for an annotation tool: what CVAT's and Label Studio's files have in common."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from workbench import crops, rle
+from workbench.errors import OptionError
 from workbench.exports.tables import Chunks, ImageSegments, by_image
 from workbench.outlines import Ring
 from workbench.polygons import polygons
@@ -27,6 +29,13 @@ class AnnotationOptions:
     """Segments that score less are left out; those without a score stay."""
     image_prefix: str = LOCAL_FILES
     """What Label Studio finds before an image's file name."""
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for numbers outside their range, not-a-number among them."""
+        if self.polygons is not None and not (math.isfinite(self.polygons) and self.polygons >= 0):
+            raise OptionError(f"polygons {self.polygons}: a tolerance in pixels, 0 or more.")
+        if not 0 <= self.min_score <= 1:
+            raise OptionError(f"min_score {self.min_score}: a score from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -55,9 +64,10 @@ def images_with_size(chunks: Chunks, left_out: list[str]) -> Iterator[tuple[Imag
 def shapes_of(image: ImageSegments, min_score: float) -> Iterator[Shape]:
     """The image's segments by `ordinal`; low scores and masks without a pixel are left out."""
     rows = image.rows.filter(pc.fill_null(pc.greater_equal(image.rows["score"], min_score), True))
-    runs = rle.parse_runs(rows["counts"]) if len(rows) else None
+    if not len(rows):
+        return
+    runs = rle.parse_runs(rows["counts"])
     for index, row in enumerate(rows.drop_columns("counts").to_pylist()):
-        assert runs is not None
         crop = crops.crop(runs.lengths[runs.offsets[index] : runs.offsets[index + 1]], row["height"], row["width"])
         if crop.mask.size:
             yield Shape(row, crop)

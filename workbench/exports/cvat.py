@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from workbench.exports.annotation import AnnotationOptions, Shape, images_with_size, run_lengths, shapes_of
 from workbench.exports.tables import Chunks
-from workbench.exports.values import class_labels
+from workbench.exports.values import class_labels, xml_text
 from workbench.formats.base import Category
 from workbench.outlines import Ring
 
@@ -25,7 +25,8 @@ def write_cvat(
     """Write annotations.xml and labels.json into `folder`, which exists; returns the images left out, without a size.
 
     `name` is the task's, `images` how many images the chunks hold. labels.json is what the "Raw" field of CVAT's label
-    editor takes: a task must have those labels and attributes before it takes the annotations.
+    editor takes: a task must have those labels and attributes before it takes the annotations. Raises TransferError for
+    a name with control characters.
     """
     labels = class_labels(categories)
     kind = "mask" if options.polygons is None else "polygon"
@@ -37,7 +38,7 @@ def write_cvat(
         _write_meta(file, name, images, specs)
         for number, (image, (height, width)) in enumerate(images_with_size(chunks, left_out)):
             size = f'width="{width}" height="{height}"'
-            file.write(f'  <image id="{number}" name={quoteattr(image.file_name)} {size}>\n')
+            file.write(f'  <image id="{number}" name={quoteattr(xml_text(image.file_name))} {size}>\n')
             for group, shape in enumerate(shapes_of(image, options.min_score), start=1):
                 _write_shape(file, shape, labels[shape.row["category_id"]], group, options.polygons)
             file.write("  </image>\n")
@@ -53,10 +54,10 @@ def _label(name: str, category: Category, kind: str) -> dict[str, Any]:
 
 
 def _write_meta(file: TextIO, name: str, images: int, specs: Sequence[dict[str, Any]]) -> None:
-    file.write(f"  <meta>\n    <task>\n      <name>{escape(name)}</name>\n      <size>{images}</size>\n")
+    file.write(f"  <meta>\n    <task>\n      <name>{escape(xml_text(name))}</name>\n      <size>{images}</size>\n")
     file.write("      <mode>annotation</mode>\n      <labels>\n")
     for spec in specs:
-        file.write(f"        <label>\n          <name>{escape(spec['name'])}</name>\n")
+        file.write(f"        <label>\n          <name>{escape(xml_text(spec['name']))}</name>\n")
         file.write(f"          <color>{spec['color']}</color>\n          <type>{spec['type']}</type>\n")
         file.write("          <attributes>\n")
         for attribute in spec["attributes"]:

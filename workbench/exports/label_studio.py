@@ -14,7 +14,7 @@ from workbench import crops
 from workbench.exports import brush_rle
 from workbench.exports.annotation import AnnotationOptions, Shape, images_with_size, shapes_of
 from workbench.exports.tables import Chunks, ImageSegments
-from workbench.exports.values import class_labels
+from workbench.exports.values import class_labels, xml_text
 from workbench.formats.base import Category
 
 TASKS, CONFIG = "tasks.json", "config.xml"
@@ -27,7 +27,7 @@ def write_label_studio(
     """Write tasks.json and config.xml into `folder`, which exists; returns the images left out, without a size.
 
     A task's `image` is `options.image_prefix` and the image's file name. `name` is the predictions' model version, and
-    a prediction's score the mean of its segments'.
+    a prediction's score the mean of its segments'. Raises TransferError for a class name with control characters.
     """
     (folder / CONFIG).write_text(_config(categories, options.polygons is not None), encoding="utf-8")
     labels = class_labels(categories)
@@ -45,9 +45,9 @@ def write_label_studio(
 
 def _config(categories: Sequence[Category], as_polygons: bool) -> str:
     tag = "PolygonLabels" if as_polygons else "BrushLabels"
-    labels = class_labels(categories)
+    names = {key: quoteattr(xml_text(label)) for key, label in class_labels(categories).items()}
     lines = [
-        f'    <Label value={quoteattr(labels[category.category_id])} background="#{bytes(category.color).hex()}"/>\n'
+        f'    <Label value={names[category.category_id]} background="#{bytes(category.color).hex()}"/>\n'
         for category in categories
     ]
     image = f'  <Image name="{_IMAGE}" value="${_IMAGE}" zoom="true"/>\n'

@@ -8,6 +8,8 @@ from workbench.errors import TransferError
 from workbench.exports.tables import ImageSegments
 from workbench.formats.base import Category
 
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 def json_image_id(image_id: str) -> int | str:
     """An integer for an id that is one, as COCO's files have it, else the text: "285" is 285, "0285" stays."""
@@ -17,6 +19,13 @@ def json_image_id(image_id: str) -> int | str:
 def json_number(value: float) -> int | float:
     """An integer for a value without a fraction, as COCO's own files write pixels."""
     return int(value) if value.is_integer() else value
+
+
+def xml_text(text: str) -> str:
+    """The text, which an XML file can hold. Raises TransferError for control characters, which none can in any way."""
+    if _NOT_IN_XML.search(text):
+        raise TransferError(f"the name {text!r} has characters that XML cannot hold: rename it.")
+    return text
 
 
 def png_name(file_name: str) -> str:
