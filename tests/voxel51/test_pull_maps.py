@@ -14,6 +14,7 @@ from workbench.errors import FiftyOneError, RunError
 from workbench.evaluation.evaluation import evaluate
 from workbench.formats import open_dataset
 from workbench.segments import concat, void_mask
+from workbench.voxel51 import edited_maps, masks
 from workbench.voxel51.browse import push
 from workbench.voxel51.prelabel import prelabel
 from workbench.voxel51.pull import pull
@@ -104,6 +105,17 @@ def test_maps_that_cannot_be_taken_home_are_listed_at_once(maps, fo, tmp_path):
         pull(maps.dataset, tmp_path / "new.toml", field="ground_truth")
     for told in ("2 problems", "[17]", "unknown_class", "3 x 4, the image 10 x 12", "map_size"):
         assert told in str(raised.value)
+
+
+def test_maps_of_floats_are_taken_home_unless_they_hold_fractions():
+    values = np.array([[0.0, 1.0], [2.0, 2.0]])
+    labels, deleted, problems = edited_maps.compare({"mask": masks.pack(values)}, [], (2, 2), [7, 9], "1")
+    assert ([label.category_id for label in labels], deleted, problems) == ([7, 9], [], [])
+    assert np.array_equal(rle.decode(labels[1].counts, 2, 2), values == 2)
+    for strange in (1.5, np.nan, -1.0):
+        values[0, 0] = strange
+        _, _, problems = edited_maps.compare({"mask": masks.pack(values)}, [], (2, 2), [7, 9], "1")
+        assert [problem.code for problem in problems] == ["unknown_class"]
 
 
 @pytest.fixture

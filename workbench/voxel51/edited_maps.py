@@ -37,14 +37,15 @@ def compare(
         return [], [], [Problem("map_size", image_id, f"{detail} (height x width)")]
     values = np.unique(label_map).tolist()
     void = documents.void_value(len(category_ids))
-    unknown = [value for value in values if not (0 <= value <= len(category_ids) or value == void)]
+    known = {*range(len(category_ids) + 1), void}
+    unknown = [value for value in values if value not in known]  # a map of floats may hold halves
     if unknown:
         return (
             [],
             [],
             [Problem("unknown_class", image_id, f"its map holds {unknown[:5]}, not a class nor void")],
         )
-    present = {category_ids[value - 1]: value for value in values if value not in (0, void)}
+    present = {category_ids[int(value) - 1]: value for value in values if value not in (0, void)}
     return _labels(label_map, present, rows)
 
 
