@@ -335,6 +335,15 @@ def test_options_that_make_no_training_are_told_before_anything_is_written(
     assert not Path("out").exists()
 
 
+def test_a_dense_weight_without_a_layer_before_the_queries_is_told_before_anything_is_written(
+    in_empty_folder: Path,
+) -> None:
+    config = tiny_config(in_empty_folder, num_blocks=3)
+    with pytest.raises(OptionError, match=r"--dense-weight: .* all 3 layers .* Leave it out"):
+        workbench.train("scenes_val", config=config, out="out", dense_weight=1.0, **SHORT)
+    assert not Path("out").exists()
+
+
 def test_the_validation_data_must_fit(tiny: Path) -> None:
     with pytest.raises(OptionError, match="it has annotations for semantic, not panoptic"):
         workbench.train("scenes_val", val="scenes_semantic_val", config=tiny, **SHORT)

@@ -115,6 +115,7 @@ def make_plan(
     opened = open_dataset(catalog.find(dataset))
     task = _task(options.task, opened)
     start = choose_start(options.start, opened.categories, task)
+    _check_dense(options, start)
     validation = None if val is None else _validation(val, task, start)
     annotations = Annotations(opened, task, start.head.class_of, progress)
     images_a_step = options.batch(processes.count) * options.accumulate * processes.count
@@ -158,6 +159,16 @@ def _validation(name: str, task: Task, start: Start) -> Dataset:
         raise OptionError(f"--val {name}: it has annotations for {' and '.join(val.tasks) or 'nothing'}, not {task}.")
     match_classes(start.head.id2label, val.categories, task)
     return val
+
+
+def _check_dense(options: TrainOptions, start: Start) -> None:
+    """As `DenseSupervision` does, before a folder is made; a backbone's blocks are few."""
+    config = start.config
+    if options.dense_weight and config is not None and config.num_blocks >= config.num_hidden_layers:
+        raise OptionError(
+            f"--dense-weight: the queries pass through all {config.num_hidden_layers} layers of {start.name} "
+            f"(num_blocks is {config.num_blocks}), and the helper needs a layer before them. Leave it out."
+        )
 
 
 def _dtype(name: str, processes: Processes) -> str:
