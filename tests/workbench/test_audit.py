@@ -226,10 +226,13 @@ def test_json_has_the_summary_the_suspects_and_the_images(pets, in_empty_folder)
 def test_the_page_lets_nothing_in_and_escapes_names(pets, tmp_path):
     found = audit(pets.run)
     rows = found.table.to_pylist()
-    rows[0]["name"] = "<script>alert(1)</script>"
-    hostile = replace(found, table=pa.Table.from_pylist(rows, AUDIT_SCHEMA))
+    rows[0] |= {key: f'"><script>alert(1)</script>{key}' for key in ("name", "suggested_name", "why")}
+    images = [{**row, "image_id": "<script>alert(2)</script>.jpg"} for row in found.images.to_pylist()]
+    tables = {"table": pa.Table.from_pylist(rows, AUDIT_SCHEMA), "images": pa.Table.from_pylist(images, IMAGE_SCHEMA)}
+    hostile = replace(found, **tables)
     html = write_page(hostile, tmp_path / "page").read_text()
-    assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
+    assert "<script>alert" not in html and '"><script' not in html
+    assert html.count("&lt;script&gt;alert(1)") >= 3 and "&lt;script&gt;alert(2)" in html
     assert "default-src 'none'" in unescape(html)
     assert set(re.findall(r'(?:src|href)="([^"#][^:"]*)', html)) == {"data"}
 

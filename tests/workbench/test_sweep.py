@@ -397,6 +397,11 @@ def test_only_a_complete_run_and_a_setting_that_it_knows_can_be_applied(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_fine_grids_together_are_refused(run: Run) -> None:
+    with pytest.raises(OptionError, match="951 x 101 values make 96051 points, more than 10000"):
+        workbench.sweep(run, "0.05:1:0.001", "0:1:0.01")
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [

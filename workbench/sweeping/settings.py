@@ -5,6 +5,8 @@ from workbench.runs import Run
 from workbench.sweeping import grid
 from workbench.sweeping.curve import Setting
 
+_MOST_POINTS = 10_000  # each takes some 200 bytes an image: a grid beyond it is a slip, and would fill the memory
+
 
 def own_setting(run: Run) -> Setting | None:
     """The run's own thresholds; None for imported instances, which had some threshold or none."""
@@ -37,6 +39,12 @@ def choose(
     shares = grid.parse(grid.OVERLAPS if overlaps is None else overlaps, "--overlaps")
     if own is not None and own.overlap_threshold is not None:
         shares = tuple(sorted({*shares, own.overlap_threshold}))
+    points = len(values) * len(shares)
+    if points > _MOST_POINTS:
+        raise OptionError(
+            f"--thresholds and --overlaps: {len(values)} x {len(shares)} values make {points} points, more than "
+            f"{_MOST_POINTS}. Take larger steps."
+        )
     return values, shares
 
 
