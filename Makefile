@@ -75,5 +75,5 @@ memory: install  ## Check that evaluating takes no more memory for ten times the
 memory-push: install  ## The same of browse, prelabel and pull, against a database of its own; some minutes
 	$(BIN)/python -m tests.memory.push_memory
 
-clean:  ## Remove what the targets above made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache runs
+clean:  ## Remove the environment and caches; runs/ stays, as it may hold your own work
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
