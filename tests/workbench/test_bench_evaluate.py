@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.reference.outlines import boundary_pq_counts
 from tests.reference.scenes import Listed, PanopticImage
 from workbench.bench import boundary_quality, panoptic_quality
-from workbench.bench.evaluate import PARTS
+from workbench.bench.evaluate import PARTS, Plan, _about
 from workbench.bench.measuring import Disagreement
 from workbench.bench.panoptic_scenes import CATEGORIES, SIZE_HW, LabelledMap, PanopticScenes, draw
 from workbench.cli import main
@@ -57,6 +57,15 @@ def test_the_command_measures_every_part_and_writes_a_report(tmp_path: Path) -> 
     assert titles == ["Panoptic", "A", "Mean", "Boundary", "Average", "Confidence"]
     compared = [result for section in content["sections"] for result in section["results"] if result["peer"]]
     assert compared and all(result["agreement"] and result["times_as_fast"] > 0 for result in compared)
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"), [(["ap"], {"80 c"}), (["pq", "miou"], {"133 c"}), (PARTS, {"80 c", "133 c"})]
+)
+def test_the_report_says_what_its_parts_were_measured_on(parts: list[str], told: set[str]) -> None:
+    about = _about(Plan(list(parts), images=9, distinct=3, rounds=1, seed=4))
+    assert {text for text in ("80 c", "133 c") if f"{text}ategories" in about} == told
+    assert about.startswith("Drawn from seed 4, 3 images:")
 
 
 def test_the_command_offers_every_part() -> None:

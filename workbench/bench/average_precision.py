@@ -68,8 +68,6 @@ def section(scenes: InstanceScenes, rounds: int, tell: Callable[[str], None]) ->
 _LOADED = "pycocotools, `evaluate` and `accumulate` of loaded annotations"
 _FILES = "pycocotools, from its JSON files"
 _NOTES = (
-    "Drawn for these rows: 480x640 pixels, 80 categories, some 7 objects an image, few of them crowds, and 30 to 100 "
-    "detections with some 180 characters of RLE each.",
     "Our times begin with reading run and ground truth from Parquet, checking every mask. Where pycocotools' "
     "annotations are loaded, its own begin after JSON, index and `loadRes`. All are of the processor, on one core.",
     "`workbench evaluate` scores masks and boxes, types every error as TIDE does, and writes the match table and what "
@@ -83,7 +81,7 @@ def comparison(scenes: InstanceScenes, run: Run) -> Comparison:
         run=run,
         ground_truth=ground_truth.load(scenes, "instance"),
         categories=CATEGORIES,
-        image_ids=tuple(record.image_id for record in scenes.images()),
+        image_ids=scenes.image_ids,
         file_order=np.arange(scenes.count),
         progress=lambda count: None,
     )

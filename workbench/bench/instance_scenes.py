@@ -17,15 +17,11 @@ import pyarrow as pa
 import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
-from workbench import runs
-from workbench.catalog import DatasetDefinition
-from workbench.formats.base import Category, Dataset, ImageRecord, Task
-from workbench.runs import Run
-from workbench.segments import image_table, segment_table
+from workbench.bench.drawn_dataset import SIZE_HW, DrawnDataset
+from workbench.formats.base import Category
+from workbench.segments import segment_table
 
-SIZE_HW = (480, 640)
 CATEGORIES = tuple(Category(number, f"class {number}", True, (number, 255 - number, 0)) for number in range(1, 81))
-_IMAGES_PER_SHARD = 256
 _OBJECTS, _CATEGORIES_AN_IMAGE, _CROWDS = 7.3, 3, 0.015
 _DETECTIONS, _MANY, _MORE = (30, 101), 0.01, 150
 _OF_OBJECTS, _RENAMED = 0.6, 0.2
@@ -112,56 +108,26 @@ def _with_pixels(drawn: list[Drawn]) -> list[Drawn]:
     return [each for each in drawn if coco_mask.area(each.rle)]
 
 
-class InstanceScenes(Dataset):
+class InstanceScenes(DrawnDataset):
     """Images 1, 2, ... with what is drawn for each."""
 
     def __init__(self, folder: Path, count: int, seed: int = 0) -> None:
         """`folder` takes the files; they are written when they are asked for."""
-        definition = DatasetDefinition("bench", folder / "bench.toml", "coco", folder, instances="gt.json")
-        super().__init__(definition)
-        self.folder, self.count, self.seed = folder, count, seed
+        super().__init__(folder, "instance", CATEGORIES, range(1, count + 1), str(seed))
+        self.seed = seed
 
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        """All 80."""
-        return CATEGORIES
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Instances alone."""
-        return ("instance",)
-
-    def images(self) -> Sequence[ImageRecord]:
-        """Without files of their own: nobody looks at the pictures."""
-        return [ImageRecord(str(i), f"{i}.jpg", self.folder / f"{i}.jpg", i, SIZE_HW) for i in self._numbers]
-
-    def ground_truth(
-        self, task: Task, images_per_table: int = _IMAGES_PER_SHARD
-    ) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """The drawn objects."""
-        yield from self._shards(0, images_per_table)
-
-    def fingerprint(self) -> str:
-        """Of what is drawn."""
-        return f"instances{self.seed:08d}{self.count:08d}".ljust(32, "0")
-
-    def make_run(self) -> Run:
-        """The detections as a complete run in `folder`."""
-        path = self.folder / f"run-{self.count}"
-        manifest = runs.new_manifest("predict", self.definition, "instance", CATEGORIES, {}, {})
-        with runs.lock(path):
-            run = runs.create_or_resume(path, manifest)
-            writer = runs.writer(run)
-            for segments, images in self._shards(1, _IMAGES_PER_SHARD):
-                writer.commit(segments, images)
-            return run.completed()
+    def rows(self, side: int, numbers: range) -> pa.Table:
+        """The objects, or the detections."""
+        before = sum(len(pair[side]) for pair in self._drawn[: numbers.start - 1])
+        rows = [(n, place, each) for n in numbers for place, each in enumerate(self._drawn[n - 1][side])]
+        return segment_table(_columns(rows, [before + 1 + i for i in range(len(rows))] if side == 0 else None))
 
     def write_for_pycocotools(self) -> tuple[Path, Path]:
         """The same as COCO's annotation and result files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         truth, results = self.folder / "gt.json", self.folder / "results.json"
         content = {
-            "images": [{"id": i, "height": SIZE_HW[0], "width": SIZE_HW[1]} for i in self._numbers],
+            "images": [{"id": i, "height": SIZE_HW[0], "width": SIZE_HW[1]} for i in self.numbers],
             "categories": [{"id": each.category_id, "name": each.name} for each in CATEGORIES],
             "annotations": [_annotation(i, number, each) for number, (i, each) in enumerate(self._rows(0), start=1)],
         }
@@ -169,26 +135,13 @@ class InstanceScenes(Dataset):
         results.write_text(json.dumps([_result(i, each) for i, each in self._rows(1)]), encoding="utf-8")
         return truth, results
 
-    @property
-    def _numbers(self) -> range:
-        return range(1, self.count + 1)
-
     @cached_property
     def _drawn(self) -> list[tuple[list[Drawn], list[Drawn]]]:
-        return [draw(self.seed * 1_000_003 + number) for number in self._numbers]
+        return [draw(self.seed * 1_000_003 + number) for number in self.numbers]
 
     def _rows(self, side: int) -> Iterator[tuple[int, Drawn]]:
-        for number, pair in zip(self._numbers, self._drawn, strict=True):
+        for number, pair in zip(self.numbers, self._drawn, strict=True):
             yield from ((number, each) for each in pair[side])
-
-    def _shards(self, side: int, images_per_table: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-        annotation_id = 1
-        for first in range(1, self.count + 1, images_per_table):
-            numbers = range(first, min(first + images_per_table, self.count + 1))
-            rows = [(n, place, each) for n in numbers for place, each in enumerate(self._drawn[n - 1][side])]
-            ids = range(annotation_id, annotation_id + len(rows))
-            annotation_id += len(rows)
-            yield segment_table(_columns(rows, list(ids) if side == 0 else None)), _image_rows(numbers)
 
 
 def _annotation(image_id: int, number: int, drawn: Drawn) -> dict[str, Any]:
@@ -223,17 +176,3 @@ def _columns(rows: Sequence[tuple[int, int, Drawn]], ids: list[int] | None) -> d
         "counts": [mask["counts"] for mask in masks],
         "source_id": ids,
     }
-
-
-def _image_rows(numbers: range) -> pa.Table:
-    n = len(numbers)
-    return image_table(
-        {
-            "image_id": [str(number) for number in numbers],
-            "file_name": [f"{number}.jpg" for number in numbers],
-            "height": [SIZE_HW[0]] * n,
-            "width": [SIZE_HW[1]] * n,
-            "ordinal": [number - 1 for number in numbers],
-            "status": ["ok"] * n,
-        }
-    )

@@ -5,7 +5,6 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,19 +15,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from workbench import runs
-from workbench.catalog import DatasetDefinition
-from workbench.formats.base import Category, Dataset, ImageRecord, Task
+from workbench.bench.drawn_dataset import SIZE_HW, DrawnDataset
+from workbench.formats.base import Category
 from workbench.label_map_rle import encode_label_map
-from workbench.runs import Run
-from workbench.segments import VOID_CATEGORY_ID, concat, image_table, segment_table
+from workbench.segments import VOID_CATEGORY_ID, concat, segment_table
 
-SIZE_HW = (480, 640)
 CATEGORIES = tuple(
     Category(category_id, f"class {category_id}", category_id <= 80, (category_id, 255 - category_id, 0))
     for category_id in range(1, 134)
 )
-_IMAGES_PER_SHARD = 256
 _CELLS = 13
 _VOID_CELLS, _CROWDS, _RENAMED, _DROPPED = 0.09, 0.04, 0.15, 0.06
 _WAVES, _RIPPLES = 14.0, 3.2  # pixels by which outlines stray, over 40 pixels and over 4
@@ -136,54 +131,18 @@ def _nearest(
     return cell
 
 
-class PanopticScenes(Dataset):
+class PanopticScenes(DrawnDataset):
     """`distinct` drawn images, shown in turn under `count` image ids."""
 
     def __init__(self, folder: Path, distinct: int, count: int | None = None, seed: int = 0) -> None:
         """`folder` takes the files; they are written when they are asked for."""
-        definition = DatasetDefinition("bench", folder / "bench.toml", "coco", folder, panoptic="gt.json")
-        super().__init__(definition)
-        self.folder, self.distinct, self.count, self.seed = folder, distinct, count or distinct, seed
+        super().__init__(folder, "panoptic", CATEGORIES, range(count or distinct), f"{distinct} from {seed}")
+        self.distinct, self.seed = distinct, seed
 
-    @property
-    def categories(self) -> tuple[Category, ...]:
-        """All 133."""
-        return CATEGORIES
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Panoptic alone."""
-        return ("panoptic",)
-
-    def images(self) -> Sequence[ImageRecord]:
-        """Without files of their own: nobody looks at the pictures."""
-        return [ImageRecord(str(i), f"{i}.jpg", self.folder / f"{i}.jpg", i, SIZE_HW) for i in range(self.count)]
-
-    @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        """Of `images`."""
-        return tuple(str(number) for number in range(self.count))
-
-    def ground_truth(
-        self, task: Task, images_per_table: int = _IMAGES_PER_SHARD
-    ) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """The drawn ground truth."""
-        yield from self._shards(0, images_per_table)
-
-    def fingerprint(self) -> str:
-        """Of what is drawn."""
-        return f"bench{self.seed:08d}{self.distinct:08d}{self.count:08d}".ljust(32, "0")
-
-    def make_run(self) -> Run:
-        """The predictions as a complete run in `folder`."""
-        path = self.folder / f"run-{self.count}"
-        manifest = runs.new_manifest("predict", self.definition, "panoptic", CATEGORIES, {}, {})
-        with runs.lock(path):
-            run = runs.create_or_resume(path, manifest)
-            writer = runs.writer(run)
-            for segments, images in self._shards(1, _IMAGES_PER_SHARD):
-                writer.commit(segments, images)
-            return run.completed()
+    def rows(self, side: int, numbers: range) -> pa.Table:
+        """The segments of both sides; ground truth with its void rows."""
+        tables = self._tables[side]
+        return concat([_named(tables[number % self.distinct], str(number)) for number in numbers])
 
     def write_for_panopticapi(self) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], Path, Path]:
         """The distinct images as COCO panoptic files: pairs of annotations (ground truth, prediction), both folders.
@@ -221,30 +180,17 @@ class PanopticScenes(Dataset):
         more.__dict__["maps"] = self.maps
         return more
 
-    def _shards(self, side: int, images_per_table: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-        tables = []
+    @cached_property
+    def _tables(self) -> tuple[list[pa.Table], list[pa.Table]]:
+        """Of the distinct images, ground truth and prediction, without image ids."""
+        found: tuple[list[pa.Table], list[pa.Table]] = ([], [])
         for pair in self.maps:
-            columns = pair[side].columns(is_gt=side == 0)
-            tables.append(segment_table({**columns, "image_id": [""] * len(columns["segment_id"])}))
-        for start in range(0, self.count, images_per_table):
-            numbers = range(start, min(start + images_per_table, self.count))
-            yield concat([_named(tables[i % self.distinct], str(i)) for i in numbers]), _image_rows(numbers)
+            for side, drawn in enumerate(pair):
+                columns = drawn.columns(is_gt=side == 0)
+                found[side].append(segment_table({**columns, "image_id": [""] * len(columns["segment_id"])}))
+        return found
 
 
 def _named(table: pa.Table, image_id: str) -> pa.Table:
     column = table.schema.get_field_index("image_id")
     return table.set_column(column, table.schema.field("image_id"), pa.array([image_id] * len(table), pa.string()))
-
-
-def _image_rows(numbers: range) -> pa.Table:
-    n = len(numbers)
-    return image_table(
-        {
-            "image_id": [str(number) for number in numbers],
-            "file_name": [f"{number}.jpg" for number in numbers],
-            "height": [SIZE_HW[0]] * n,
-            "width": [SIZE_HW[1]] * n,
-            "ordinal": list(numbers),
-            "status": ["ok"] * n,
-        }
-    )
