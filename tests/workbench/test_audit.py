@@ -158,7 +158,10 @@ def test_images_that_the_run_lacks_are_not_held_against_their_labels(tmp_path):
     status = ["failed" if image_id == "2" else "ok" for image_id in table["image_id"].to_pylist()]
     place = table.schema.get_field_index("status")
     pq.write_table(table.set_column(place, table.schema.field(place), [status]), images)
-    assert "2" not in audit(pets.run).table["image_id"].to_pylist()
+    found = audit(pets.run)
+    assert "2" not in found.table["image_id"].to_pylist()
+    assert "1 of 3 images are left out: the run lacks them, or could not read them" in found.summary["notes"]
+    assert not any("count as images without predictions" in note for note in found.summary["notes"])
 
 
 def slow_share(group: Any, key: Any, hit: Any, counted: Any, i: int) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from workbench.auditing import keeping
-from workbench.auditing.gathering import gather
+from workbench.auditing.gathering import Evidence, gather
 from workbench.auditing.kinds import KINDS, Kind
 from workbench.auditing.ranking import SUSPECT, rank, rank_images
 from workbench.errors import EvaluationError, OptionError, did_you_mean
@@ -84,10 +84,19 @@ def audit(
         "labels": len(evidence.labels.segment_id),
         "suspect_from": SUSPECT,
         "kinds": _by_kind(table),
-        "notes": [*metrics["notes"], *_notes_on_boxes(opened)],
+        "notes": [*_notes_on_images(evidence, metrics["notes"]), *_notes_on_boxes(opened)],
     }
     keeping.keep(opened.path, table, images, summary)
     return Audit(opened, truth, task, table, images, summary)
+
+
+def _notes_on_images(evidence: Evidence, of_evaluation: Sequence[str]) -> list[str]:
+    """The evaluation's, but for images without predictions: it holds them against the run, an audit leaves them out."""
+    notes = [note for note in of_evaluation if note not in evidence.lacking]
+    if evidence.left_out:
+        every = len(evidence.image_ids) + evidence.left_out
+        notes.append(f"{evidence.left_out} of {every} images are left out: the run lacks them, or could not read them")
+    return notes
 
 
 def _notes_on_boxes(run: Run) -> list[str]:

@@ -31,6 +31,10 @@ class Evidence:
     says_all: bool
     """A pixel without prediction is background, as in an instance run; a panoptic run leaves out what it does not know.
     """
+    left_out: int
+    """How many images with ground truth the run lacks, or could not read."""
+    lacking: tuple[str, ...]
+    """What an evaluation notes of these, which it scores as images without predictions."""
 
 
 def gather(run: Run, dataset: Dataset, task: Task, progress: Progress) -> Evidence:
@@ -39,7 +43,8 @@ def gather(run: Run, dataset: Dataset, task: Task, progress: Progress) -> Eviden
     Images that the run lacks, or could not read, are left out: nothing is known of their labels. Raises EvaluationError
     where no image is left.
     """
-    comparison = _read_images(comparison_with(run, dataset, task, progress)[0])
+    every, scored = comparison_with(run, dataset, task, progress)
+    comparison = _read_images(every)
     isthing = {category.category_id: category.isthing for category in dataset.categories}
     status = _Status(run, task, comparison.image_ids)
     says_all = run.task == "instance"
@@ -48,7 +53,8 @@ def gather(run: Run, dataset: Dataset, task: Task, progress: Progress) -> Eviden
         overlaps = intersect(gt, pred)
         labels.append(labels_of(gt, pred, overlaps, says_all))
         predictions.append(predictions_of(gt, pred, overlaps, isthing, status.of(pred)))
-    return Evidence(comparison.image_ids, join(labels), join(predictions), says_all)
+    left_out = scored.failed + scored.missing
+    return Evidence(comparison.image_ids, join(labels), join(predictions), says_all, left_out, scored.lacking)
 
 
 def _read_images(comparison: Comparison) -> Comparison:

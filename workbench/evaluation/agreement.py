@@ -27,6 +27,8 @@ class ScoredImages:
     """How many of them the run lacks: so do they."""
     notes: tuple[str, ...]
     """What the reader of the numbers must know."""
+    lacking: tuple[str, ...]
+    """Those of the notes that tell of failed and missing images."""
 
 
 def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset_ids: Sequence[str]) -> ScoredImages:
@@ -60,20 +62,22 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
         notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with chosen images")
     elif limit is not None:
         notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with --limit {limit}")
+    lacking = []
     if missing:
         finish = "" if run.complete else " (the run is incomplete: the command that made it goes on with it)"
-        notes.append(
+        lacking.append(
             f"{len(missing)} of {len(scored)} images are not in the run and count as images without predictions: "
             f"{_some(missing)}{finish}"
         )
     if failed:
-        notes.append(
+        lacking.append(
             f"{len(failed)} of {len(scored)} images failed in the run and count as images without predictions: "
             f"{_some(failed)}"
         )
+    notes += lacking
     if unlabelled:
         notes.append(f"{len(unlabelled)} images of the run have no ground truth and are left out: {_some(unlabelled)}")
-    return ScoredImages(tuple(scored), len(failed), len(missing), tuple(notes))
+    return ScoredImages(tuple(scored), len(failed), len(missing), tuple(notes), tuple(lacking))
 
 
 def check_categories(run: Run, categories: Sequence[Category], pred: Segments) -> None:
