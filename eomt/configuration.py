@@ -35,6 +35,8 @@ _AT_LEAST = {
     "num_upscale_blocks": 0,
     "train_num_points": 1,
 }
+# Far beyond any model: a damaged file is refused before memory or hours are spent on what it says.
+_MOST, _MOST_LAYERS = 1 << 20, 1000
 _ABBREVIATIONS = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
 
@@ -232,7 +234,13 @@ def _number(name: str, value: Any) -> float:
 
 def _resolve_labels(config: EomtConfig) -> None:
     """Fill in whichever of num_labels, id2label and label2id was not given; refuse what disagrees."""
-    names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+    if type(config.num_labels) is not int or not -1 <= config.num_labels <= _MOST:
+        raise ConfigError(f"num_labels is {config.num_labels!r}; give a whole number from 1 to {_MOST}.")
+    try:
+        names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
+        ids = {name: int(index) for name, index in (config.label2id or {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"id2label and label2id are maps of whole numbers to names and back ({error}).") from error
     if not names:
         names = {index: f"LABEL_{index}" for index in range(2 if config.num_labels == -1 else config.num_labels)}
     if config.num_labels not in (-1, len(names)):
@@ -241,7 +249,6 @@ def _resolve_labels(config: EomtConfig) -> None:
         )
     if not names or sorted(names) != list(range(len(names))):
         raise ConfigError(f"the classes must be numbered 0, 1, 2, ...; id2label has {sorted(names)[:12]}.")
-    ids = {name: int(index) for name, index in (config.label2id or {}).items()}
     object.__setattr__(config, "num_labels", len(names))
     object.__setattr__(config, "id2label", names)
     object.__setattr__(config, "label2id", ids or {name: index for index, name in names.items()})
@@ -251,8 +258,9 @@ def _check(config: EomtConfig) -> None:
     """Refuse what would fail later, and less clearly, in the model."""
     for name, least in _AT_LEAST.items():
         value = getattr(config, name)
-        if not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+        most = _MOST_LAYERS if name.startswith("num_hidden") or name == "num_upscale_blocks" else _MOST
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}, at most {most}.")
     for name in ("hidden_dropout_prob", "attention_dropout", "drop_path_rate"):
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"{name} is {getattr(config, name)!r}; it is a probability in [0, 1).")
@@ -261,7 +269,7 @@ def _check(config: EomtConfig) -> None:
             f"hidden_size {config.hidden_size} is not divisible by num_attention_heads {config.num_attention_heads}."
         )
     for axis, side, patch in zip(("height", "width"), config.image_size_hw, config.patch_size_hw, strict=True):
-        if patch < 1 or side < patch or side % patch:
+        if not 1 <= patch <= side <= _MOST or side % patch:
             raise ConfigError(
                 f"image_size {config.image_size}: its {axis} {side} is not a multiple of the patch's, {patch}."
             )

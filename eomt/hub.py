@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; raises `CheckpointError` where it is not valid JSON or not an object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}, not an object.")

@@ -5,6 +5,8 @@ converted by Pillow, transparency is laid on white. EXIF orientation is NOT appl
 drawn on the pixels as they are stored, and their tools do not apply it either.
 """
 
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from eomt.errors import ImageInputError
-from eomt.image_modes import mode_problem
+from eomt.image_modes import FILE_FORMATS, mode_problem
 
 ImageLike = Image.Image | NDArray[Any] | Tensor | str | Path
 ImageInput = ImageLike | Sequence[ImageLike]
@@ -72,7 +74,7 @@ def _open(path: str | Path) -> Image.Image:
     if str(path).startswith(("http://", "https://")):
         raise ImageInputError(f"{path}: addresses are not fetched here; download the image and pass it, or its path.")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FILE_FORMATS) as image:
             image.load()
             return image
     except Image.DecompressionBombError as error:
@@ -80,7 +82,7 @@ def _open(path: str | Path) -> Image.Image:
             f"{path}: too many pixels to be opened unasked ({error}). Scale it down or, if you trust it, allow more: "
             "WORKBENCH_MAX_PIXELS=400000000 for a workbench command, PIL.Image.MAX_IMAGE_PIXELS in Python."
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:  # as Pillow's readers do
         raise ImageInputError(f"{path}: cannot be read as an image ({error}).") from error
 
 

@@ -1,4 +1,7 @@
-"""Which of Pillow's image modes can become RGB; without torch, so that a check of files need not load it."""
+"""Which of Pillow's file formats are opened, and which modes can become RGB; without torch, for checks of files."""
+
+FILE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF", "JPEG2000")
+"""What a file may be, whatever its name. Not all that Pillow knows: for EPS it would start another program."""
 
 
 def mode_problem(mode: str) -> str | None:

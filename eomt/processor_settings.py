@@ -110,10 +110,16 @@ class ProcessorSettings:
         """The processor of a checkpoint: a folder, or the id of a repository on the hub.
 
         `overrides` replace single settings of the file. Raises CheckpointError where there is no such file, or it is
-        not a JSON object.
+        not a JSON object, ProcessorError naming it where a setting is none.
         """
         options = HubOptions(revision, cache_dir, token, local_files_only)
-        return cls.from_dict(read_json(find_file(pretrained_model_name_or_path, FILE_NAME, options)), **overrides)
+        path = find_file(pretrained_model_name_or_path, FILE_NAME, options)
+        settings = read_json(path)
+        _checked_names(cls, overrides)
+        try:
+            return cls.from_dict(settings, **overrides)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ProcessorError(f"{path}: {error}") from error
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> list[str]:
         """Write `preprocessor_config.json` into a folder, made where there is none; returns its path in a list."""

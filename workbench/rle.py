@@ -127,7 +127,8 @@ def fit(column: pa.Array | pa.ChunkedArray, pixels: NDArray[np.int64], areas: ND
     kernels = _kernels(len(raw))
     if kernels is not None:
         return bool(kernels.fit(raw.copy(), starts.copy(), pixels, areas.copy(), _LONGEST_CODE, _MOST_PIXELS))
-    blocks = np.unique(np.searchsorted(starts, np.arange(0, len(raw), _BLOCK), side="left")).tolist()
+    # From 0 even where there is no character: rows of empty counts are checked like all others.
+    blocks = np.unique(np.searchsorted(starts, np.arange(0, max(len(raw), 1), _BLOCK), side="left")).tolist()
     return all(
         _block_fits(raw[starts[a] : starts[b]], starts[a : b + 1] - starts[a], pixels[a:b], areas[a:b])
         for a, b in pairwise([*blocks, len(pixels)])

@@ -34,11 +34,10 @@ from workbench import catalog
 from workbench.errors import DatasetError, RunError
 from workbench.files import claims
 from workbench.formats.base import Category, Task
+from workbench.manifests import MANIFEST, MANIFEST_VERSION, read_manifest
 from workbench.segments import CANDIDATE_SCHEMA
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 
-MANIFEST_VERSION = 1
-MANIFEST = "run.json"
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 DEFAULT_ROOT = Path("runs")
 _CLAIM = claims.Claim("run", MANIFEST)
@@ -55,23 +54,7 @@ class Run:
     def open(cls, path: str | os.PathLike[str]) -> "Run":
         """The run in that folder. Raises RunError where it is none, is broken, or is of a newer version."""
         folder = Path(path)
-        file = folder / MANIFEST
-        try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"{folder}: not a run folder (it has no {MANIFEST}). `workbench predict` makes one."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{file}: not readable as JSON ({error}).") from error
-        version = manifest.get("version") if isinstance(manifest, dict) else None
-        if not isinstance(version, int):
-            raise RunError(f"{file}: not a run manifest (it has no whole number under 'version').")
-        if version > MANIFEST_VERSION:
-            raise RunError(
-                f"{file}: manifest version {version}; this workbench reads up to {MANIFEST_VERSION}. Upgrade."
-            )
-        return cls(folder, manifest)
+        return cls(folder, read_manifest(folder / MANIFEST))
 
     @classmethod
     def newest(cls, root: Path = DEFAULT_ROOT) -> "Run":
@@ -168,7 +151,10 @@ class Run:
         file = self.path / "metrics.json"
         if not file.exists():
             raise RunError(f"{self.path}: not evaluated yet. Run `workbench evaluate {self.path}`.")
-        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{file}: not readable as JSON ({error}). Run `workbench evaluate {self.path}`.") from error
         return metrics
 
     def updated(self, **changes: Any) -> "Run":

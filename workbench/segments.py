@@ -45,6 +45,9 @@ SEGMENT_SCHEMA = pa.schema(
     metadata=_METADATA,
 )
 
+DAMAGED_PARQUET = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError)
+"""What pyarrow raises for files that are no Parquet, or a broken one."""
+
 CANDIDATE_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -129,15 +132,23 @@ def check_rle(table: pa.Table, origin: str) -> rle.Runs:
 def _checked_runs(table: pa.Table, column: str, origin: str) -> rle.Runs:
     try:
         runs = rle.parse_runs(table[column])
-        rle.check(runs, _pixels(table))
+        rle.check(runs, _pixels(table, origin))
     except rle.RleError as error:
         raise SegmentTableError(f"{origin}: {error}. Write the file again, or leave the row out.") from error
     return runs
 
 
-def _pixels(table: pa.Table) -> NDArray[np.int64]:
-    """height x width of each row's image, (rows,)."""
-    return np.asarray(table["height"].to_numpy().astype(np.int64) * table["width"].to_numpy())
+def _pixels(table: pa.Table, origin: str) -> NDArray[np.int64]:
+    """height x width of each row's image, (rows,): both at least 1, as two negative ones would give pixels too."""
+    height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
+    wrong = np.flatnonzero((height < 1) | (width < 1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise SegmentTableError(
+            f"{origin}: row {row}: an image of {height[row]} x {width[row]} pixels (height x width). Write the file "
+            "again, or leave the row out."
+        )
+    return np.asarray(height * width)
 
 
 def void_mask(table: pa.Table) -> NDArray[np.bool_]:
@@ -189,13 +200,14 @@ def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
                 "Upgrade eomt-workbench."
             )
         table = file.read()
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)
+    except DAMAGED_PARQUET as error:
         raise SegmentTableError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.") from error
     if not table.schema.equals(schema, check_metadata=False):
         raise SegmentTableError(
             f"{path}: its columns are not those of schema version {SCHEMA_VERSION}: {table.schema.names}"
         )
-    if "counts" in schema.names and not rle.fit(table["counts"], _pixels(table), table["area"].to_numpy()):
+    if "counts" in schema.names and not rle.fit(table["counts"], _pixels(table, str(path)), table["area"].to_numpy()):
         check_rle(table, str(path))
     if "gains" in schema.names:
         _checked_runs(table, "gains", f"{path}, column gains")

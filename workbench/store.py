@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workbench.errors import SegmentTableError
-from workbench.segments import IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
+from workbench.segments import DAMAGED_PARQUET, IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
 
 CANDIDATES = "candidates"
 """The folder of `segments.CANDIDATE_SCHEMA`."""
@@ -49,17 +49,17 @@ class SegmentStore:
 
     def count_images(self) -> int:
         """Rows of the image table, from the shards' footers alone."""
-        return sum(int(pq.read_metadata(self.images_folder / part).num_rows) for part in self.parts)
+        return sum(_footer(self.images_folder / part).num_rows for part in self.parts)
 
     def count_segments(self) -> int:
         """Rows of the segment table, from the shards' footers alone."""
-        return sum(int(pq.read_metadata(self._segments_file(part)).num_rows) for part in self.parts)
+        return sum(_footer(self._segments_file(part)).num_rows for part in self.parts)
 
     def has_null(self, column: str) -> bool:
         """Whether a row of the segment table has no value there, from the shards' footers alone."""
         place = self.schema.get_field_index(column)
         for part in self.parts:
-            footer = pq.read_metadata(self._segments_file(part))
+            footer = _footer(self._segments_file(part))
             groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
             found = [group.column(place).statistics for group in groups if group.num_rows]
             if any(statistics is None or statistics.null_count for statistics in found):
@@ -80,10 +80,7 @@ class SegmentStore:
     def _part_of_image(self) -> dict[str, str]:
         index: dict[str, str] = {}
         for part in self.parts:
-            # pq.read_table gives the same by way of a data set, which takes several times as long.
-            with pq.ParquetFile(self.images_folder / part) as file:
-                image_ids = file.read(columns=["image_id"])["image_id"].to_pylist()
-            for image_id in image_ids:
+            for image_id in _image_ids(self.images_folder / part):
                 if image_id in index:
                     raise SegmentTableError(f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}.")
                 index[image_id] = part
@@ -149,6 +146,27 @@ class SegmentStoreWriter:
             for path in folder.iterdir():
                 if path.name.startswith(".part-") or (path.name.startswith("part-") and path.name not in committed):
                     path.unlink()
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except DAMAGED_PARQUET as error:
+        raise _damaged(path, error) from error
+
+
+def _image_ids(path: Path) -> list[str]:
+    try:
+        # pq.read_table gives the same by way of a data set, which takes several times as long.
+        with pq.ParquetFile(path) as file:
+            image_ids: list[str] = file.read(columns=["image_id"])["image_id"].to_pylist()
+            return image_ids
+    except DAMAGED_PARQUET as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SegmentTableError:
+    return SegmentTableError(f"{path}: not a readable Parquet file ({error}). Delete it and run again.")
 
 
 def _part_number(name: str) -> int:

@@ -107,7 +107,7 @@ def read(path: Path) -> DatasetDefinition:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such dataset definition.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a readable TOML file ({error}).") from error
     return parse(raw, path)
 
@@ -230,4 +230,7 @@ def expand(text: str) -> str:
             )
         return default
 
-    return str(Path(_VARIABLE.sub(value, text)).expanduser())
+    try:
+        return str(Path(_VARIABLE.sub(value, text)).expanduser())
+    except RuntimeError as error:  # `~name` of a user who does not exist
+        raise DatasetError(f"{text!r} names no folder ({error}). Write the path out.") from None

@@ -29,13 +29,19 @@ def read_recipe(ctx: click.Context, param: click.Parameter, value: Path | None) 
         return None
     try:
         recipe = tomllib.loads(value.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"--recipe {value}: not a readable TOML file ({error}).") from error
     names = {(option.opts[0].removeprefix("--")): option.name for option in ctx.command.params}
     defaults = {}
     for key, setting in recipe.items():
         if key not in names or key == "recipe":
             raise OptionError(f"--recipe {value}: unknown key {key!r}. {did_you_mean(key, names)}")
+        option = next(option for option in ctx.command.params if option.name == names[key])
+        try:
+            option.type_cast_value(ctx, setting)
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError, click.UsageError) as error:
+            said = error.message if isinstance(error, click.UsageError) else "of another type than the option's"
+            raise OptionError(f"--recipe {value}: {key} = {setting!r}: {said}") from error
         defaults[names[key]] = setting
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return value

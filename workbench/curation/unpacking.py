@@ -5,6 +5,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +28,9 @@ _BROKEN = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
+    ValueError,  # numbers and names that are none, of undecodable text among them
+    OverflowError,
+    struct.error,
     RuntimeError,  # encrypted
     NotImplementedError,  # a compression that zipfile does not know
 )
@@ -75,7 +79,9 @@ def unpack(
                 _write(member, target)
                 if progress is not None:
                     progress(count, len(chosen))
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # the folder's fault; without a name it is a place that the archive points to and that is not there
         raise ArchiveError(
             f"{archive}: a broken or encrypted archive ({error}). Delete it and download again."
         ) from error
@@ -129,7 +135,14 @@ def _is_file(mode: int, info: zipfile.ZipInfo | tarfile.TarInfo, archive: Path) 
 
 def _target(name: str, into: Path, archive: Path) -> Path:
     pure = PurePosixPath(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in pure.parts[0] or "\0" in name:
+    if (
+        not pure.parts
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or "\\" in name
+        or ":" in pure.parts[0]
+        or "\0" in name
+    ):
         raise ArchiveError(f"{archive}: {name!r} would be written outside {into}. Do not trust this archive.")
     return into / pure
 

@@ -1,7 +1,7 @@
 """A COCO JSON file, panoptic or instances: its images, categories and annotations, with what is wrong in them."""
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,7 +170,7 @@ def _size_hw(record: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_id(value: object) -> TypeGuard[int]:

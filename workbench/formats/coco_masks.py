@@ -4,7 +4,6 @@ Source: cocodataset/cocoapi, PythonAPI/pycocotools/coco.py (annToRLE) and mask.p
 pycocotools itself.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,4 +94,4 @@ def _length(polygon: Sequence[float]) -> float:
 
 def _is_coordinate(value: Any) -> bool:
     # The C code turns 5 x the coordinate into an int: anything larger overflows it.
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e8
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e8  # NaN is not

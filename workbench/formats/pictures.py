@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eomt.image_modes import FILE_FORMATS
 from workbench.formats.problems import Problem
 
 UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -48,7 +49,7 @@ def read_label_png(path: Path, where: str) -> NDArray[np.integer]:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from the file's header. Raises one of `UNDECODABLE`."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FILE_FORMATS) as image:
         return image.height, image.width
 
 
@@ -57,7 +58,7 @@ def decode_fully(path: Path) -> tuple[tuple[int, int], bool, str]:
 
     JPEGs are decoded at an eighth of their size: enough to notice damage. Raises one of `UNDECODABLE`.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=FILE_FORMATS) as image:
         size_hw = image.height, image.width
         rotated = image.getexif().get(_ORIENTATION, 1) != 1
         image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))
@@ -67,7 +68,7 @@ def decode_fully(path: Path) -> tuple[tuple[int, int], bool, str]:
 
 def _pixels(path: Path, where: str, modes: tuple[str, ...]) -> NDArray[np.integer]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FILE_FORMATS) as image:
             if image.mode not in modes:
                 detail = f"{path.name} has the mode {image.mode}, not {' or '.join(modes[:2])}"
                 raise PictureError(Problem("map_mode", where, detail))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from eomt.backbones import BACKBONE_TYPES
 from eomt.conversion import from_original, is_delta, is_original
+from eomt.errors import CheckpointError
 from eomt.hub import HubOptions, read_json, try_find_file
 from eomt.weight_files import read_weights
 
@@ -36,6 +37,8 @@ def weights_of(place: str, options: HubOptions | None = None) -> Weights:
     if form in ("original", "delta"):
         state = from_original(state)
     state = {key: tensor for key, tensor in state.items() if key not in _BUFFERS}
+    if not state:
+        raise CheckpointError(f"{place} holds no weights. Copy or download it again.")
     return Weights(form, sum(tensor.numel() for tensor in state.values()), _main_dtype(state))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from eomt.image_modes import FILE_FORMATS
 from workbench import crops, polygons, rle
 from workbench.voxel51 import masks
 from workbench.voxel51.documents import Document
@@ -53,7 +54,7 @@ def array(document: Document) -> NDArray[np.generic] | None:
     if document.get("mask") is not None:
         return masks.unpack(document["mask"])
     if document.get("mask_path"):
-        with Image.open(Path(document["mask_path"])) as picture:
+        with Image.open(Path(document["mask_path"]), formats=FILE_FORMATS) as picture:
             return np.asarray(picture)
     return None
 
