@@ -28,11 +28,13 @@ def test_the_command_measures_every_case_and_writes_a_report(tmp_path, monkeypat
         monkeypatch.setattr(post_processing, name, [((48, 64), cases[0][1])])
     threads = torch.get_num_threads()
     done = CliRunner().invoke(
-        main, ["bench", "predict", "--rounds", "1", "--out", str(tmp_path)], prog_name="workbench"
+        main,
+        ["bench", "predict", "--part", "post-processing", "--rounds", "1", "--out", str(tmp_path)],
+        prog_name="workbench",
     )
     assert done.exit_code == 0, done.output
     content = json.loads(next(tmp_path.glob("*-post-processing.json")).read_text())
-    assert content["command"] == "workbench bench predict --rounds 1"
+    assert content["command"] == "workbench bench predict --part post-processing --rounds 1"
     results = [result for section in content["sections"] for result in section["results"]]
     assert [result["what"].split(",")[0] for result in results][:4] == [
         "panoptic",

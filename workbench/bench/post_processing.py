@@ -13,6 +13,7 @@ from eomt import EomtImageProcessor, compiled_masks
 from eomt.frames import frames
 from eomt.outputs import EomtForUniversalSegmentationOutput
 from eomt.post_processing import InstanceMasks, panoptic_segments, top_k_instances
+from eomt.resizing import Size
 from workbench.bench.drawn_outputs import drawn_outputs
 from workbench.bench.measuring import Case, Disagreement, Goal, measure, share_of_memory, times, within
 from workbench.bench.oracle import transformers_processor
@@ -144,13 +145,14 @@ def _top_k(outputs: Any, size: SizeHw, goals: tuple[Goal, ...]) -> Case:
     )
 
 
-def original_top_k(outputs: Any, size: SizeHw) -> tuple[Any, Any, Any]:
+def original_top_k(outputs: Any, size: SizeHw, canvas: Size = WHOLE) -> tuple[Any, Any, Any]:
     """Masks (k, H, W), classes (k,) and scores (k,) of one image, as the original evaluates instances.
 
+    `canvas` is the processor's size.
     Source: tue-mps/eomt, training/mask_classification_instance.py: every query is upsampled, and every candidate has a
     mask of its own.
     """
-    frame = frames([size], WHOLE)[0]
+    frame = frames([size], canvas)[0]
     masks = functional.interpolate(outputs.masks_queries_logits, size=frame.canvas, mode="bilinear")
     masks = masks[..., : frame.filled[0], : frame.filled[1]]
     masks = functional.interpolate(masks, size=frame.target, mode="bilinear")[0]
