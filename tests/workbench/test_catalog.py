@@ -234,3 +234,9 @@ def test_written_toml_reads_back():
 def test_test_definitions_lie_beside_their_data(shared_data):
     for path in sorted((REPOSITORY / "tests/definitions").glob("*.toml")):
         assert is_present(catalog.read(path)), path
+
+
+def test_a_dataset_is_written_as_its_name_only_where_that_leads_to_it(tmp_path: Path) -> None:
+    assert catalog.name_or_path("scenes_val", catalog.built_in_folder() / "scenes_val.toml") == "scenes_val"
+    assert catalog.name_or_path("scenes_val", tmp_path / "scenes_val.toml") == str(tmp_path / "scenes_val.toml")
+    assert catalog.name_or_path("mine", tmp_path / "mine.toml") == str(tmp_path / "mine.toml")

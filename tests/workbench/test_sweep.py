@@ -1,6 +1,8 @@
 """`workbench sweep`: every number and row is that of a run made with the thresholds."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -342,6 +344,13 @@ def test_a_choice_that_is_right_everywhere_is_worth_all_of_it() -> None:
 def test_a_run_without_candidates_names_the_command_that_keeps_them(folder: Path) -> None:
     plain = predict(folder / "plain", limit=2)
     with pytest.raises(RunError, match=r"workbench predict --dataset scenes_val --model .* --keep-candidates"):
+        workbench.sweep(plain)
+
+
+def test_the_command_names_a_dataset_outside_the_catalog_by_its_path(tmp_path: Path) -> None:
+    definition = coco_scenes(tmp_path / "my scenes", 1)
+    plain = workbench.predict(definition, model="eomt_scenes_panoptic", out=tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match=re.escape(f"--dataset {shlex.quote(str(definition))} --model")):
         workbench.sweep(plain)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "DatasetDefinition",
     "built_in_folder",
     "find",
+    "name_or_path",
     "names",
     "parse",
     "read",
@@ -53,3 +54,9 @@ def names() -> dict[str, Path]:
         for path in sorted(folder.glob("*.toml")):
             found.setdefault(path.stem, path)
     return found
+
+
+def name_or_path(name: str, source: Path) -> str:
+    """What to write for a dataset on the command line: its name where that leads to `source`, else that path."""
+    known = names().get(name)
+    return name if known is not None and known.resolve() == source.resolve() else str(source)

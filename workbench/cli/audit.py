@@ -47,6 +47,7 @@ def audit(
     workbench audit runs/mine --kind wrong_class --top 100
     workbench audit runs/mine --view
     """
+    from workbench import catalog
     from workbench.auditing.api import audit as audit_run
     from workbench.auditing.page import next_commands, write_page
     from workbench.cli.evaluate import evaluation_progress
@@ -64,7 +65,9 @@ def audit(
     click.echo(f"Kept in {found.run.path}: audit.parquet, audit_images.parquet, audit.csv, audit.json", err=True)
     if pushed:
         click.echo(f"In FiftyOne: the view {pushed!r}.", err=True)
-    commands = next_commands(found, str(found.run.path), _name(found), name)
+    definition = found.dataset.definition
+    here = catalog.name_or_path(definition.name, definition.source)
+    commands = next_commands(found, str(found.run.path), here, name)
     click.echo("Next: " + "; then ".join(commands[1:] if view else commands), err=True)
     click.echo(page)
 
@@ -75,15 +78,6 @@ def _push(found: "Audit", top: int, kinds: tuple[Kind, ...], name: str | None) -
 
     with progress(sys.stderr.isatty()) as show:
         return push_audit(found, top, kinds, name, show)
-
-
-def _name(found: "Audit") -> str:
-    """What names the dataset here: its name where that leads to it, else the path of its definition."""
-    from workbench import catalog
-
-    definition = found.dataset.definition
-    known = catalog.names().get(definition.name)
-    return definition.name if known == definition.source else str(definition.source)
 
 
 def _json(found: "Audit", top: int, kinds: tuple[Kind, ...], page: Path, view: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workbench import runs
+from workbench import catalog, runs
 from workbench.errors import EvaluationError, RunError
 from workbench.evaluation import agreement, keeping
 from workbench.evaluation.compare import evaluated
@@ -135,7 +135,8 @@ def _check(run: Run) -> None:
 
 def _command(run: Run) -> str:
     model = run.manifest.get("provenance", {}).get("model", "MODEL")
-    command = ["workbench", "predict", "--dataset", run.manifest["dataset"]["name"], "--model", str(model)]
+    dataset = catalog.name_or_path(run.manifest["dataset"]["name"], Path(run.manifest["dataset"]["definition"]))
+    command = ["workbench", "predict", "--dataset", dataset, "--model", str(model)]
     return shlex.join([*command, "--task", "panoptic", "--keep-candidates"])
 
 
