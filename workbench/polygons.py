@@ -67,15 +67,23 @@ def _squared_distance(points: Ring, a: NDArray[np.float64], b: NDArray[np.float6
 def without_holes(part: Part) -> Ring:
     """One closed line around the part that enters its holes and leaves them on the same way: a cut without width.
 
-    Tools have no holes in polygons. Each cut joins the two points of the lines that are nearest to each other.
+    Tools have no holes in polygons. Each cut joins the two points of the outer line and of the hole that are nearest to
+    each other; where it crosses another hole, no pixel changes, since it is walked both ways.
     """
-    line = part.outer
+    if not part.holes:
+        return part.outer
+    tree = cKDTree(part.outer)
+    detours: dict[int, list[Ring]] = {}
     for hole in sorted(part.holes, key=lambda ring: ring[:, 0].min()):
-        distances, nearest = cKDTree(hole).query(line)
-        at = int(np.argmin(distances))
-        around = np.roll(hole, -int(nearest[at]), axis=0)
-        line = np.concatenate([line[: at + 1], around, around[:1], line[at:]])
-    return line
+        distances, nearest = tree.query(hole)
+        start = int(np.lexsort((nearest, distances))[0])  # of equally near ones the first of the outer line
+        at, around = int(nearest[start]), np.roll(hole, -start, axis=0)
+        detours.setdefault(at, []).append(np.concatenate([around, around[:1], part.outer[at : at + 1]]))
+    pieces, begin = [], 0
+    for at in sorted(detours):
+        pieces += [part.outer[begin : at + 1], *detours[at]]
+        begin = at + 1
+    return np.concatenate([*pieces, part.outer[begin:]])
 
 
 def fill(rings: Iterable[Ring], height: int, width: int) -> NDArray[np.bool_]:

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+import workbench.polygons
 from workbench.outlines import Part, Ring, signed_area, trace
 from workbench.polygons import fill, polygons, simplified, simplify, without_holes
 
@@ -142,6 +144,18 @@ def test_a_cut_into_holes_changes_no_pixel(made, tolerance):
         less = simplified(part, tolerance)
         cut = fill([without_holes(less)], *mask.shape)
         assert np.array_equal(cut, fill([less.outer, *less.holes], *mask.shape))
+
+
+def test_thousands_of_holes_take_one_search_tree(monkeypatch):
+    made = []
+    monkeypatch.setattr(workbench.polygons, "cKDTree", lambda points: made.append(1) or cKDTree(points))
+    mask = np.random.default_rng(0).random((200, 200)) < 0.7
+    mask[[0, -1]] = mask[:, [0, -1]] = True
+    mask = ndimage.label(mask, np.ones((3, 3)))[0] == 1
+    (ring,) = polygons(mask, 0)
+    assert len(trace(mask)[0].holes) > 4000
+    assert len(made) == 1
+    assert np.array_equal(fill([ring], *mask.shape), mask)
 
 
 @pytest.mark.parametrize("seed", range(40))
