@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-push clean
+.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-push fuzz audit-dependencies clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -74,6 +74,14 @@ memory: install  ## Check that evaluating takes no more memory for ten times the
 
 memory-push: install  ## The same of browse, prelabel and pull, against a database of its own; some minutes
 	$(BIN)/python -m tests.memory.push_memory
+
+fuzz: install  ## Read 100,000 damaged files with every reader; minutes
+	$(BIN)/python -m tests.fuzzing.long
+
+# 77 says that the data base of advisories is out of reach: not audited, which is no failure.
+audit-dependencies: install  ## Look for known vulnerabilities of the installed packages; needs the internet
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/python -m tests.security.audit_dependencies || { code=$$?; [ $$code -eq 77 ] || exit $$code; }
 
 clean:  ## Remove the environment and caches; runs/ stays, as it may hold your own work
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,7 @@ from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.problems import Problem
 
 LARGEST_ID = 2**31 - 1  # the segment table's category_id is int32
+_MOST_DIGITS = 1000  # of an id that is a number; Python reads no text of thousands as one
 _FLAGS = ("iscrowd", "isthing")
 
 
@@ -47,7 +48,8 @@ def read_coco_file(path: Path, images: Folder, known: Mapping[int, Category], ca
 def image_order(image_id: str) -> tuple[int, int, str]:
     """Sorts numeric ids by their value, before all others."""
     number = image_id.removeprefix("-")
-    return (0, int(image_id), "") if number.isascii() and number.isdigit() else (1, 0, image_id)
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
+    return (0, int(image_id), "") if is_number else (1, 0, image_id)
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
