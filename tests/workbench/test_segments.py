@@ -141,6 +141,15 @@ def test_checked_runs_are_given_back() -> None:
     assert check_rle(segment_table(columns()), "here").areas().tolist() == [3, 3]
 
 
+@pytest.mark.parametrize("sign", [0, -1])
+def test_an_image_without_pixels_is_refused_on_read(tmp_path: Path, sign: int) -> None:
+    counts = [rle.encode(MASK), rle.encode(~MASK)] if sign else [b"", b""]
+    sizes = {"height": [2 * sign] * 2, "width": [3 * sign] * 2, "area": [3 * abs(sign)] * 2, "counts": counts}
+    write_parquet(segment_table(columns(**sizes)), tmp_path / "part.parquet")
+    with pytest.raises(SegmentTableError, match=rf"part.parquet: row 0: an image of {2 * sign} x {3 * sign} pixels"):
+        read_parquet([tmp_path / "part.parquet"])
+
+
 def test_an_area_that_is_not_its_masks_is_refused() -> None:
     with pytest.raises(SegmentTableError, match="here: row 0: area is 4, its mask has 3 pixels"):
         check_rle(segment_table(columns(area=[4, 3])), "here")
