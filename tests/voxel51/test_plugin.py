@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from workbench.cli import main
 from workbench.errors import FiftyOneError
 from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.runs import Run
-from workbench.voxel51 import plugin_folder
+from workbench.voxel51 import actions, plugin_folder
 from workbench.voxel51.browse import push
 from workbench.voxel51.plugin.streaming import Step, steps
 
@@ -261,3 +262,11 @@ def test_what_a_thread_raises_is_raised_where_it_was_asked_for():
     assert next(found) == Step("Counting", 2, 2)
     with pytest.raises(FiftyOneError, match="no"):
         next(found)
+
+
+def test_a_run_named_as_a_pushed_one_elsewhere_is_offered_by_its_path(pets, tmp_path):
+    other = tmp_path / "elsewhere" / pets.run.path.name
+    shutil.copytree(pets.run.path, other)
+    info = {"runs": {pets.run.path.name: {"path": str(pets.run.path)}}, "dataset": pets.run.manifest["dataset"]["name"]}
+    found = actions.known_runs(info, other.parent)
+    assert found == {pets.run.path.name: pets.run.path, str(other): other}

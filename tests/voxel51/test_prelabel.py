@@ -100,6 +100,11 @@ def test_disagreement_needs_a_second_run(pets):
         ordering.worth(pets.run, ["1"], 0.0, "disagreement")
 
 
+def test_a_least_score_that_is_no_number_is_refused(pets):
+    with pytest.raises(OptionError, match="min_score nan"):
+        prelabel(pets.dataset, pets.run, min_score=float("nan"), labelled=True)
+
+
 def test_the_saved_view_has_the_images_by_worth(pets, fo):
     prelabel(pets.dataset, pets.run, labelled=True)
     view = fo.load_dataset("pets").load_saved_view(VIEW)

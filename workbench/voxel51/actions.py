@@ -155,16 +155,15 @@ def about(dataset: Any) -> Mapping[str, Any]:
 
 
 def known_runs(info: Mapping[str, Any], root: Path | None = None) -> dict[str, Path]:
-    """Run folders of the dataset that are there: those pushed by field, then others below `root` by folder name."""
-    pushed = {
-        name: Path(run["path"]) for name, run in info["runs"].items() if (Path(run["path"]) / MANIFEST).exists()
-    }
+    """Run folders of the dataset that are there: those pushed by field, then others below `root` by folder name,
+    or by path where a pushed run has that name."""
+    pushed = {name: Path(run["path"]) for name, run in info["runs"].items() if (Path(run["path"]) / MANIFEST).exists()}
     others = sorted(root.glob(f"*/{MANIFEST}")) if root else []
     taken = set(pushed.values())
     for manifest in others:
         folder = manifest.parent.resolve()
         if folder not in taken and _is_of(folder, info["dataset"]):
-            pushed.setdefault(folder.name, folder)
+            pushed[folder.name if folder.name not in pushed else str(folder)] = folder
     return pushed
 
 

@@ -86,6 +86,8 @@ def prelabel(
     second = second_run if second_run is None or isinstance(second_run, Run) else Run.open(second_run)
     if not 0 <= bands[0] <= bands[1] <= 1:
         raise OptionError(f"bands {bands}: two scores between 0 and 1, the lower first.")
+    if not math.isfinite(min_score):
+        raise OptionError(f"min_score {min_score}: a number.")
     if polygons is not None and not (math.isfinite(polygons) and polygons >= 0):
         raise OptionError(f"polygons {polygons}: a tolerance in pixels, 0 or more.")
     for used in (opened, second):
