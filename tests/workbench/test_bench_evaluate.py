@@ -1,7 +1,9 @@
 """The evaluation benchmark: agreements hold on small data, the report is complete, drawn data is like COCO's."""
 
 import json
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from click.testing import CliRunner
 
 from tests.reference.outlines import boundary_pq_counts
 from tests.reference.scenes import Listed, PanopticImage
+from workbench import evaluation
 from workbench.bench import boundary_quality, panoptic_quality
 from workbench.bench.evaluate import PARTS, Plan, _about
 from workbench.bench.measuring import Disagreement
 from workbench.bench.panoptic_scenes import CATEGORIES, SIZE_HW, LabelledMap, PanopticScenes, draw
+from workbench.bench.without_numba import no_compiled_code
 from workbench.cli import main
 from workbench.cli.bench import EVALUATE_PARTS
 
@@ -70,6 +74,14 @@ def test_the_report_says_what_its_parts_were_measured_on(parts: list[str], told:
 
 def test_the_command_offers_every_part() -> None:
     assert set(EVALUATE_PARTS) == set(PARTS)
+
+
+def test_scoring_finds_no_compiled_code_where_that_is_measured() -> None:
+    modules = [import_module(f"workbench.evaluation.{found.name}") for found in iter_modules(evaluation.__path__)]
+    loaders = [(each, name) for each in modules for name in ("compiled_kernels", "_kernels") if hasattr(each, name)]
+    with no_compiled_code():
+        assert [(each, name) for each, name in loaders if getattr(each, name)() is not None] == []
+    assert len(loaders) > 4
 
 
 def test_other_numbers_than_the_tools_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:

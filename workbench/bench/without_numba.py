@@ -5,9 +5,13 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from workbench import rle
-from workbench.evaluation import instance_ious, overlaps
+from workbench.evaluation import boundary, counted_instances, instance_ious, overlaps, tide
 
-_COMPILED = ((overlaps, "compiled_kernels"), (instance_ious, "compiled_kernels"), (rle, "_compiled"))
+_COMPILED = (
+    *((module, "compiled_kernels") for module in (overlaps, instance_ious, tide, boundary)),
+    *((module, "_kernels") for module in (boundary, counted_instances)),
+    (rle, "_compiled"),
+)
 """The functions that load compiled code, where scoring looks them up."""
 
 
