@@ -155,8 +155,10 @@ def about(dataset: Any) -> Mapping[str, Any]:
 
 
 def known_runs(info: Mapping[str, Any], root: Path | None = None) -> dict[str, Path]:
-    """Run folders of the dataset that are there: those pushed by field, then others below `root` by folder name,
-    or by path where a pushed run has that name."""
+    """Run folders of the dataset that are there: those pushed by field, then others below `root` by folder name.
+
+    One whose name another has already is there by its path.
+    """
     pushed = {name: Path(run["path"]) for name, run in info["runs"].items() if (Path(run["path"]) / MANIFEST).exists()}
     others = sorted(root.glob(f"*/{MANIFEST}")) if root else []
     taken = set(pushed.values())
