@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from workbench import ground_truth
-from workbench.bench.instance_scenes import CATEGORIES, InstanceScenes
+from workbench.bench.drawn_dataset import comparison
+from workbench.bench.instance_scenes import InstanceScenes
 from workbench.bench.measuring import Case, Goal, measure, times
 from workbench.bench.reporting import Section
 from workbench.bench.without_numba import no_compiled_code
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.instance import Geometry
-from workbench.evaluation.passes import Comparison, count_instances
-from workbench.runs import Run
+from workbench.evaluation.passes import count_instances
 
 Arrays = dict[str, Any]
 Side = Callable[[], Any]
@@ -73,18 +70,6 @@ _NOTES = (
     "`workbench evaluate` scores masks and boxes, types every error as TIDE does, and writes the match table and what "
     "intervals are drawn from; pycocotools scores masks and boxes.",
 )
-
-
-def comparison(scenes: InstanceScenes, run: Run) -> Comparison:
-    """Of a run with the cached ground truth, both read from Parquet each time."""
-    return Comparison(
-        run=run,
-        ground_truth=ground_truth.load(scenes, "instance"),
-        categories=CATEGORIES,
-        image_ids=scenes.image_ids,
-        file_order=np.arange(scenes.count),
-        progress=lambda count: None,
-    )
 
 
 def _load(truth: Path, results: Path) -> tuple[Any, Any]:

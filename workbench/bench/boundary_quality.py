@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workbench.bench.drawn_dataset import comparison
 from workbench.bench.measuring import Case, measure, times
-from workbench.bench.panoptic_quality import comparison
 from workbench.bench.panoptic_scenes import CATEGORIES, PanopticScenes
 from workbench.bench.reporting import Section
 from workbench.evaluation.boundary import DILATION_RATIO

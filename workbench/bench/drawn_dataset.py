@@ -6,10 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
-from workbench import runs
+from workbench import ground_truth, runs
 from workbench.catalog import DatasetDefinition
+from workbench.evaluation.passes import Comparison
 from workbench.files.digests import text_digest
 from workbench.formats.base import Category, Dataset, ImageRecord, Task
 from workbench.runs import Run
@@ -94,6 +96,18 @@ class DrawnDataset(Dataset):
     @abstractmethod
     def rows(self, side: int, numbers: range) -> pa.Table:
         """Segments of those images: ground truth for side 0, predictions for side 1."""
+
+
+def comparison(scenes: DrawnDataset, run: Run) -> Comparison:
+    """Of a run with the cached ground truth, both read from Parquet each time."""
+    return Comparison(
+        run=run,
+        ground_truth=ground_truth.load(scenes, scenes.task),
+        categories=scenes.categories,
+        image_ids=scenes.image_ids,
+        file_order=np.arange(scenes.count),
+        progress=lambda count: None,
+    )
 
 
 def _image_rows(numbers: range, first: int) -> pa.Table:

@@ -6,8 +6,8 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from workbench.bench.drawn_dataset import comparison
 from workbench.bench.measuring import Case, measure, within
-from workbench.bench.panoptic_quality import comparison
 from workbench.bench.panoptic_scenes import PanopticScenes
 from workbench.bench.reporting import Section
 from workbench.evaluation.bootstrap import sample

@@ -8,31 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from workbench import ground_truth
+from workbench.bench.drawn_dataset import comparison
 from workbench.bench.measuring import Case, Goal, measure, same, times, within
 from workbench.bench.panoptic_scenes import CATEGORIES, PanopticScenes
 from workbench.bench.reporting import Section
 from workbench.bench.without_numba import no_compiled_code
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.panoptic import PanopticResult
-from workbench.evaluation.passes import Comparison, count_panoptic
+from workbench.evaluation.passes import count_panoptic
 from workbench.evaluation.semantic import SemanticResult
 from workbench.runs import Run
 
 Json = dict[str, Any]
 PEER = "panopticapi, `pq_compute_single_core`"
-
-
-def comparison(scenes: PanopticScenes, run: Run) -> Comparison:
-    """Of a run with the cached ground truth, both read from Parquet each time."""
-    return Comparison(
-        run=run,
-        ground_truth=ground_truth.load(scenes, "panoptic"),
-        categories=CATEGORIES,
-        image_ids=scenes.image_ids,
-        file_order=np.arange(scenes.count),
-        progress=lambda count: None,
-    )
 
 
 def section(
