@@ -73,8 +73,11 @@ def build_model(
     reading.
     """
     state = _fill_tolerated(state, config, source)
-    with torch.device("meta"):
-        model = model_class(config)
+    try:
+        with torch.device("meta"):
+            model = model_class(config)
+    except (RuntimeError, OverflowError) as error:  # sizes whose product torch cannot hold
+        raise CheckpointError(f"{source}: its configuration makes no model ({str(error).splitlines()[0]}).") from error
     check_keys(state, model.state_dict(), source)
     model.load_state_dict(_cast(state, model, _floating(dtype), device), assign=True)
     return model.eval()

@@ -1,5 +1,6 @@
 """`EomtConfig`: every number that makes an EoMT, checked on construction, and the published sizes by name."""
 
+import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from os import PathLike
@@ -36,7 +37,7 @@ _AT_LEAST = {
     "train_num_points": 1,
 }
 # Far beyond any model: a damaged file is refused before memory or hours are spent on what it says.
-_MOST, _MOST_LAYERS = 1 << 20, 1000
+_MOST, _MOST_LAYERS = 1 << 20, 256
 _ABBREVIATIONS = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 
 
@@ -190,6 +191,8 @@ class EomtConfig:
             return cls.from_dict(read_json(path))
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:  # a value of another type
+            raise CheckpointError(f"{path}: its values describe no model ({error}).") from error
 
     @classmethod
     def from_pretrained(
@@ -227,8 +230,8 @@ def _int_or_pair(name: str, size: Any) -> int | tuple[int, int]:
 
 
 def _number(name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)):
-        raise ConfigError(f"{name} is {value!r}; it must be a number.")
+    if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ConfigError(f"{name} is {value!r}; it must be a number, and finite.")
     return float(value)
 
 
@@ -239,7 +242,7 @@ def _resolve_labels(config: EomtConfig) -> None:
     try:
         names = {int(index): str(name) for index, name in (config.id2label or {}).items()}
         ids = {name: int(index) for name, index in (config.label2id or {}).items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"id2label and label2id are maps of whole numbers to names and back ({error}).") from error
     if not names:
         names = {index: f"LABEL_{index}" for index in range(2 if config.num_labels == -1 else config.num_labels)}
@@ -261,6 +264,8 @@ def _check(config: EomtConfig) -> None:
         most = _MOST_LAYERS if name.startswith("num_hidden") or name == "num_upscale_blocks" else _MOST
         if not isinstance(value, int) or not least <= value <= most:
             raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}, at most {most}.")
+    if not 0 < _number("mlp_ratio", config.mlp_ratio) * config.hidden_size <= _MOST:
+        raise ConfigError(f"mlp_ratio is {config.mlp_ratio!r}; times hidden_size, it must be at most {_MOST}.")
     for name in ("hidden_dropout_prob", "attention_dropout", "drop_path_rate"):
         if not 0 <= getattr(config, name) < 1:
             raise ConfigError(f"{name} is {getattr(config, name)!r}; it is a probability in [0, 1).")

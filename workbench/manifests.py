@@ -1,6 +1,7 @@
 """Reading a run's manifest: JSON by others' hands, held against what `runs.py` says of each key."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _is_color(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "dataset": _is_dataset,
     "task": lambda value: value in TASKS,
     "categories": _are_categories,

@@ -34,7 +34,8 @@ from workbench import catalog
 from workbench.errors import DatasetError, RunError
 from workbench.files import claims
 from workbench.formats.base import Category, Task
-from workbench.manifests import MANIFEST, MANIFEST_VERSION, read_manifest
+from workbench.manifests import MANIFEST as MANIFEST
+from workbench.manifests import MANIFEST_VERSION, read_manifest
 from workbench.segments import CANDIDATE_SCHEMA
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 

@@ -30,6 +30,7 @@ _BROKEN = (
     EOFError,
     ValueError,  # numbers and names that are none, of undecodable text among them
     OverflowError,
+    IndexError,  # of an empty name
     struct.error,
     RuntimeError,  # encrypted
     NotImplementedError,  # a compression that zipfile does not know

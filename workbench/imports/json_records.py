@@ -83,6 +83,8 @@ class _Text:
                 if not self._read_more():
                     raise self.broken(error.msg) from error
                 continue
+            except ValueError as error:
+                raise self.broken(f"a number of too many digits ({error})") from error
             text = self._buffer[self._at : end]
             span = Span(self._base + self._at, self._base + end)
             self._at = end
