@@ -57,7 +57,7 @@ def test_the_command_compares_rows_and_writes_a_report(tiny: None, tmp_path: Pat
     threads = torch.get_num_threads()
     done = CliRunner().invoke(main, [*arguments, "--device", "cpu", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    content = json.loads(next(tmp_path.glob("*-predict-cpu.json")).read_text())
+    content = json.loads(next(tmp_path.glob("*-predict-cpu-s-*.json")).read_text())
     (section,) = content["sections"]
     (result,) = section["results"]
     assert result["what"].startswith(task) and result["times_as_fast"] > 0 and result["items"] == 2
@@ -70,7 +70,7 @@ def test_reduced_precision_tells_how_alike_the_rows_are(tiny: None, tmp_path: Pa
     arguments = ["bench", "predict", "--part", "end-to-end", "--task", "panoptic", "--rounds", "1", "--images", "2"]
     done = CliRunner().invoke(main, [*arguments, "--device", "cpu", "--dtype", "bfloat16", "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    (section,) = json.loads(next(tmp_path.glob("*-predict-cpu.json")).read_text())["sections"]
+    (section,) = json.loads(next(tmp_path.glob("*-predict-cpu-s-*.json")).read_text())["sections"]
     assert [result["peer"] for result in section["results"]][1] == "workbench in float32"
     notes = [note for note in section["notes"] if "PQ of ours against" in note]
     assert len(notes) == 2 and all(0.8 < float(note.rpartition(": ")[2].rstrip(".")) <= 1 for note in notes)

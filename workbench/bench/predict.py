@@ -95,7 +95,8 @@ def benchmark(plan: Plan, command: str, out: Path | None, tell: Tell) -> None:
         sections = [_Measured(plan, device, size, records, Path(name), tell).section() for size in plan.sizes]
     where = machine(PACKAGES, plan.threads, device_name(device))
     report = Report("Prediction speed", _about(plan, device), sections, {"seed": plan.seed})
-    finish(report, where, command, f"predict-{device.type}", out)
+    name_of = "-".join(["predict", device.type, *plan.sizes, plan.dtype])
+    finish(report, where, command, name_of, out)
 
 
 class _Measured:
