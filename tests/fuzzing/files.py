@@ -135,7 +135,7 @@ def linked() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         link = tarfile.TarInfo("a")
-        link.type, link.linkname = tarfile.SYMTYPE, "/tmp"
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("a/behind"))
     return file.getvalue()
