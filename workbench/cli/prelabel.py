@@ -60,11 +60,11 @@ def prelabel(
 ) -> None:
     """Put predictions into FiftyOne as labels to correct, the images that need it most first.
 
-    They go into the field `label_edits`, with --polygons into `polygon_edits`, which is set up for editing in FiftyOne's
-    App and for `dataset.annotate`. A saved view has the images in order. `uncertainty` adds up 1 - score over an image's objects, `rarity` 1 / (objects
-    of the class in all images), `disagreement` counts objects that a second run does not have. Correct them, tag the
-    samples `reviewed`, and take them home with `workbench pull`. Needs the extra: pip install
-    'eomt-workbench[fiftyone]'.
+    They go into the field `label_edits`, with --polygons into `polygon_edits`, which is set up for editing in
+    FiftyOne's App and for `dataset.annotate`. A saved view has the images in order. `uncertainty` adds up 1 - score
+    over an image's objects, `rarity` 1 / (objects of the class in all images), `disagreement` counts objects that a
+    second run does not have. Correct them, tag the samples `reviewed`, and take them home with `workbench pull`. Needs
+    the extra: pip install 'eomt-workbench[fiftyone]'.
 
     \b
     workbench prelabel --dataset mine.toml

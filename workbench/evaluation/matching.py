@@ -15,9 +15,9 @@ def match_detections(
     """The ground truth that each detection is matched with, -1 for none: int32 of shape (ranges, thresholds, dets).
 
     Detections come by falling score within their image and category. Detection d may be matched with the ground truth
-    `pair_gt[begins[d]:begins[d + 1]]`, in the order of the file, at the IoUs `pair_iou`; pairs below the lowest threshold
-    can be left out. `ignored` (ranges, gts) ground truth is taken only where no other fits, and `iscrowd` (gts,) any
-    number of times. Source: pycocotools/cocoeval.py, evaluateImg.
+    `pair_gt[begins[d]:begins[d + 1]]`, in the order of the file, at the IoUs `pair_iou`; pairs below the lowest
+    threshold can be left out. `ignored` (ranges, gts) ground truth is taken only where no other fits, and `iscrowd`
+    (gts,) any number of times. Source: pycocotools/cocoeval.py, evaluateImg.
     """
     matched = np.full((len(ignored), len(thresholds), len(begins) - 1), -1, dtype=np.int32)
     hopeful = np.flatnonzero(begins[1:] > begins[:-1])
