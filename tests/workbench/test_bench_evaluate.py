@@ -50,6 +50,13 @@ def test_images_may_be_shown_under_many_ids(scenes: PanopticScenes) -> None:
     assert first["counts"].to_pylist() == fourth["counts"].to_pylist()
 
 
+def test_as_many_images_as_are_drawn_share_one_run(tmp_path: Path) -> None:
+    scenes = PanopticScenes(tmp_path, 2, seed=3)
+    runs = scenes.make_run(), scenes.repeated(2).make_run()
+    assert runs[0].segments().equals(runs[1].segments())
+    assert len(runs[1].images()) == 2
+
+
 def test_the_command_measures_every_part_and_writes_a_report(tmp_path: Path) -> None:
     options = ["--images", "3", "--distinct", "2", "--rounds", "1", "--out", str(tmp_path)]
     done = CliRunner().invoke(main, ["bench", "evaluate", *options], prog_name="workbench")

@@ -78,11 +78,13 @@ class DrawnDataset(Dataset):
         return text_digest([self.task, self._drawn_from, *self.image_ids])
 
     def make_run(self) -> Run:
-        """The predictions as a complete run in `folder`."""
+        """The predictions as a complete run in `folder`, where they may be already."""
         path = self.folder / f"run-{self.count}"
         manifest = runs.new_manifest("predict", self.definition, self.task, self.categories, {}, {})
         with runs.lock(path):
             run = runs.create_or_resume(path, manifest)
+            if run.complete:
+                return run
             writer = runs.writer(run)
             for segments, images in self._shards(1, _IMAGES_PER_SHARD):
                 writer.commit(segments, images)
