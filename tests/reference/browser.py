@@ -14,11 +14,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --remote-debugging-pipe"
+    "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --remote-debugging-pipe "
+    "--disable-renderer-backgrounding"
 )
 _COLOURS = 160
 """Of a picture for the documents, which is an indexed PNG."""
@@ -121,6 +123,17 @@ class Page:
         """What the window shows."""
         data = self._call("Page.captureScreenshot", format="png")["data"]
         return Image.open(BytesIO(base64.b64decode(data))).convert("RGB")
+
+    def wait_until_still(self, part: tuple[slice, ...], seconds: float = 60) -> None:
+        """Until that part of the picture (rows, columns) has not changed for two seconds."""
+        end, last, since = time.monotonic() + seconds, b"", time.monotonic()
+        while time.monotonic() - since < 2:
+            now = np.asarray(self.picture())[part].tobytes()
+            if now != last:
+                last, since = now, time.monotonic()
+            if time.monotonic() > end:
+                raise TimeoutError(f"the picture still changes after {seconds} s")
+            time.sleep(0.5)
 
     def save_picture(self, path: Path) -> None:
         """The same as a small PNG."""

@@ -72,6 +72,11 @@ def inputs(form_json: dict[str, Any]) -> dict[str, Any]:
     return dict(form_json["type"]["properties"])
 
 
+def uuids_aside(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a view; each time that it is written its stages have new ones."""
+    return [{key: value for key, value in stage.items() if key != "_uuid"} for stage in stages]
+
+
 def selected(dataset: Any, *image_ids: str) -> list[str]:
     return [str(i) for i in dataset.match({"image_id": {"$in": list(image_ids)}}).values("id")]
 
@@ -144,7 +149,9 @@ def test_evaluate_scores_a_run_and_shows_its_worst_images(tmp_path, fo, installe
     messages = execute("evaluate", dataset, params={"run": str(pets.run.path)})
     pq = 100 * pets.run.metrics()["panoptic"]["all"]["pq"]
     assert told(messages).startswith(f"Evaluated first. pq {pq:.1f}")
-    assert ("set_view", {"name": "first: worst images"}) in [(uri, params) for uri, params in messages]
+    dataset.reload()
+    (shown,) = [params["view"] for uri, params in messages if uri == "set_view"]
+    assert uuids_aside(shown) == uuids_aside(dataset.load_saved_view("first: worst images")._serialize())
     assert set(dataset.list_evaluations()) == {"pq_first", "confusion_first"}
 
 

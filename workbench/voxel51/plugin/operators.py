@@ -9,7 +9,7 @@ from fiftyone.operators import types
 from workbench.errors import WorkbenchError
 from workbench.voxel51 import actions
 from workbench.voxel51.actions import Done
-from workbench.voxel51.plugin import forms
+from workbench.voxel51.plugin import forms, panel
 from workbench.voxel51.plugin.streaming import Work, messages
 
 
@@ -161,6 +161,9 @@ OPERATORS = (Predict, Evaluate, Prelabel, MarkReviewed)
 
 
 def _refresh(ctx: Any, done: Done) -> Iterator[Any]:
+    ctx.dataset.reload()
     yield ctx.ops.reload_dataset()
-    if done.view:
-        yield ctx.ops.set_view(name=done.view)
+    if done.view:  # not by name: the App knows only the names that it listed before
+        yield ctx.ops.set_view(view=ctx.dataset.load_saved_view(done.view))
+    if ctx.panel_id:
+        yield panel.redraw(ctx)

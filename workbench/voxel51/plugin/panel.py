@@ -46,8 +46,8 @@ class RunNumbers(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         ctx.panel.state.run = ctx.params["value"]
 
     def show_view(self, ctx: Any) -> None:
-        """Open the saved view of that button in the grid."""
-        ctx.ops.set_view(name=ctx.params["view"])
+        """Open the chosen saved view in the grid."""
+        ctx.ops.set_view(view=ctx.dataset.load_saved_view(ctx.params["value"]))
 
     def render(self, ctx: Any) -> Any:
         """The panel as it is now."""
@@ -81,6 +81,12 @@ class RunNumbers(foo.Panel):  # type: ignore[misc]  # FiftyOne has no types
         for value, shown in choices.items():
             view.add_choice(value, label=shown)
         panel.enum(name, list(choices), label=label, default=default, view=view, on_change=on_change)
+
+
+def redraw(ctx: Any) -> Any:
+    """The message that has the App draw the panel anew which an operator was called from, the newest run first."""
+    parameters = {"panel_id": ctx.panel_id, "panel_state": {}, "__method__": RunNumbers.on_change_view.__name__}
+    return ctx.trigger(f"{_PLUGIN}/run_numbers", params=parameters)
 
 
 def _runs(ctx: Any) -> dict[str, Mapping[str, Any]]:
