@@ -35,4 +35,4 @@ def test_the_bundled_checkpoint_scores_what_its_card_says(tmp_path: Path) -> Non
     run = workbench.predict(SCENES, out=tmp_path / "run", progress=False)
     measured = workbench.evaluate(run).metrics["panoptic"]["all"]["pq"]
     assert measured == pytest.approx(float(stated.group(1)), abs=0.003)  # one segment more or less moves it by 0.002
-    assert measured >= 0.60
+    assert measured >= 0.80

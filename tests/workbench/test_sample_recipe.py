@@ -1,4 +1,4 @@
-"""The recipe of the bundled checkpoint, which `make checkpoint` runs: both halves train, and fit together."""
+"""The recipe of the bundled checkpoint, which `make checkpoint` runs: both halves train, and make what is bundled."""
 
 import json
 import tomllib
@@ -8,9 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from eomt.image_processing import EomtImageProcessor
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench.cli import main
+from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS
+from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.sample.classes import CLASSES
 from workbench.sample.publish import publish
 
@@ -36,8 +37,9 @@ def test_both_halves_of_the_recipe_train_a_model_that_can_be_published(
     model = EomtForUniversalSegmentation.from_pretrained(tmp_path / "published")
     assert model.dtype == torch.float16 and not model.attn_mask_probs.any()
     assert model.config.id2label == {index: scene_class.name for index, scene_class in enumerate(CLASSES)}
-    processor = EomtImageProcessor.from_pretrained(tmp_path / "published")
-    assert processor.size == {"shortest_edge": 192, "longest_edge": 192} and processor.do_pad
+    bundled = BUNDLED_CHECKPOINTS / BUNDLED_MODEL
+    for name in ("config.json", "preprocessor_config.json"):
+        assert json.loads((tmp_path / "published" / name).read_text()) == json.loads((bundled / name).read_text())
     assert sum(path.stat().st_size for path in (tmp_path / "published").iterdir()) <= 12e6
 
 
