@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,19 +9,16 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from tests.reference.browser import Page, browser, chromium
 from tests.reference.labelled_pets import SIZE, Pets
 from tests.reference.mongodb import free_port, wait_for_port
 
-CHROMIUM = "/usr/bin/chromium"
-_FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --window-size=1200,800"
-)
-
-_GRID = (240, 110, 860, 800)  # left, top, right, bottom: without the sidebar's icons and a pop-up at the right
+_GRID = np.s_[150:, 310:]
+"""Of a window's pixels (rows, columns) those below the buttons and beside the sidebar."""
 
 
 @contextlib.contextmanager
@@ -62,13 +58,14 @@ def test_browse_serves_the_app(app, log):
     assert "12 labels in ground_truth, first" in log.read_text()
 
 
-@pytest.mark.skipif(not shutil.which(CHROMIUM), reason="no browser: apt-get install chromium")
-def test_a_view_of_false_positives_shows_their_masks_alone(app, tmp_path):
-    view = f"{app}?view=first-false-positives-by-score"
-    # A browser on a busy machine needs more of its virtual time before the grid is there.
-    shots = (colours_of(view, tmp_path, budget) for budget in (15_000, 40_000, 90_000))
-    colours = next(filter(None, shots), set())
-    assert colours == {"cat", "dog"}  # the two false positives, and no sky
+@pytest.mark.skipif(chromium() is None, reason="no browser: apt-get install chromium")
+def test_a_view_of_false_positives_shows_their_masks_alone(app):
+    with browser() as page:
+        page.open(f"{app}?view=first-false-positives-by-score")
+        page.wait_for("!!document.querySelector('[data-cy=looker]')", 240)
+        wait_until(lambda: colours_of(page), 240)
+        page.wait_until_still(_GRID)
+        assert colours_of(page) == {"cat", "dog"}  # the two false positives, and no sky
 
 
 def wait_until(condition, seconds: float = 60) -> None:
@@ -78,16 +75,12 @@ def wait_until(condition, seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-def colours_of(address: str, folder: Path, milliseconds: int) -> set[str]:
-    """Whose colours a screenshot of the App has, as far as masks lay them over a picture."""
-    picture, profile = folder / f"{milliseconds}.png", folder / f"profile-{milliseconds}"
-    where = [f"--user-data-dir={profile}", f"--screenshot={picture}", f"--virtual-time-budget={milliseconds}", address]
-    command = [CHROMIUM, *_FLAGS.split(), *where]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    with Image.open(picture) as shot:
-        pixels = shot.convert("RGB").crop(_GRID).getcolors(1 << 24)
+def colours_of(page: Page) -> set[str]:
+    """Whose colours the grid has, as far as masks lay them over a picture."""
+    shown = np.asarray(page.picture())[_GRID].reshape(-1, 3)
+    pixels = zip(*np.unique(shown, axis=0, return_counts=True), strict=True)
     found = set()
-    for count, (red, green, blue) in pixels:
+    for (red, green, blue), count in pixels:
         strongest, second = sorted((red, green, blue))[:0:-1]
         if count > 20 and strongest > 100 and strongest > 1.5 * second:
             found.add({red: "cat", green: "dog", blue: "sky"}[strongest])
