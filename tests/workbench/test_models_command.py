@@ -77,7 +77,7 @@ def test_every_default_model_is_in_the_table() -> None:
 def test_the_list_names_bundled_and_published_models_and_fetches_nothing(hub: Hub) -> None:
     listed = {model["id"]: model for model in list_models()}
     assert listed[BUNDLED_MODEL]["local"] == "bundled"
-    assert listed[BUNDLED_MODEL]["image_size"] == [160, 160]
+    assert listed[BUNDLED_MODEL]["image_size"] == [192, 192]
     assert listed[LARGE] == {
         "id": LARGE,
         "task": "panoptic",

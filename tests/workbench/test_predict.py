@@ -137,7 +137,7 @@ def test_the_manifest_says_how_the_run_was_made(dataset: Path, panoptic_run: Run
     }.items() <= identity.items()
     assert identity["limit"] is None
     assert identity["dtype"] == "float32"
-    assert identity["processor"]["size"] == {"shortest_edge": 160, "longest_edge": 160}
+    assert identity["processor"]["size"] == {"shortest_edge": 192, "longest_edge": 192}
     assert "top_k" not in identity
     assert len(identity["weights_sha256"]) == len(identity["dataset"]) == 64
     (session,) = manifest["provenance"]["sessions"]
@@ -274,11 +274,11 @@ def test_an_unlabelled_folder_takes_the_categories_of_the_table_that_fits(tmp_pa
 
 def test_an_image_one_pixel_too_long_is_predicted(tmp_path: Path) -> None:
     dataset = unlabelled_scenes(tmp_path / "data", 1)
-    Image.new("RGB", (161, 70), "white").save(tmp_path / "data" / "images" / "long.png")  # 70 x 160 / 161 rounds to 70
+    Image.new("RGB", (193, 70), "white").save(tmp_path / "data" / "images" / "long.png")  # 70 x 192 / 193 rounds to 70
     run = predict(dataset, tmp_path / "run", task="semantic")
     assert run.images()["status"].to_pylist() == ["ok", "ok"]
     assert {(row["height"], row["width"]) for row in run.segments().to_pylist() if row["image_id"] == "long"} == {
-        (70, 161)
+        (70, 193)
     }
 
 
@@ -355,7 +355,7 @@ def test_a_split_checkpoint_refuses_other_tasks(dataset: Path, tmp_path: Path) -
     ("file", "key", "value", "message"),
     [
         ("preprocessor_config.json", "do_pad", False, "neither pads nor splits"),
-        ("preprocessor_config.json", "size", {"shortest_edge": 256, "longest_edge": 256}, "256x256.*takes 160x160"),
+        ("preprocessor_config.json", "size", {"shortest_edge": 256, "longest_edge": 256}, "256x256.*takes 192x192"),
         ("config.json", "id2label", {str(i): f"LABEL_{i}" for i in range(12)}, "does not name its 12 classes"),
     ],
 )
