@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
+
 from tests.fuzzing import files
 from tests.fuzzing.engine import Reader
 from tests.fuzzing.model_readers import model_readers
@@ -11,6 +13,7 @@ from tests.fuzzing.rle_reader import read_rle
 from tests.fuzzing.run_readers import run_readers
 from workbench import catalog
 from workbench.catalog.class_tables import read_class_table
+from workbench.cli import main
 from workbench.cli.train import train
 from workbench.curation.unpacking import unpack
 from workbench.errors import WorkbenchError
@@ -93,7 +96,9 @@ def _definition_readers(base: Path) -> tuple[Reader, ...]:
             raise AssertionError("the root depends on the current folder")
 
     def options() -> None:
-        train.make_context("train", ["--recipe", str(recipe), "--dataset", "none"])
+        # As `workbench train` makes it: a command keeps the help option of the first context that it is asked in.
+        group = click.Context(main, **main.context_settings)
+        train.make_context("train", ["--recipe", str(recipe), "--dataset", "none"], parent=group)
 
     return (
         Reader("dataset definition", "toml", _definitions(), _writing(toml, define), (base,), ("mine.toml",)),

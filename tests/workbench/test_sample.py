@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from workbench.catalog import built_in_folder, read
-from workbench.cli.sample import sample
+from workbench.cli import main
 from workbench.errors import OptionError
 from workbench.formats import open_dataset
 from workbench.sample import layout, writing
@@ -216,7 +216,7 @@ def test_both_definitions_of_the_bundled_set_give_the_same_pixels_to_the_same_cl
 
 def test_sample_make_writes_the_same_files_as_the_library(tmp_path: Path, written: Path) -> None:
     arguments = ["make", "--out", str(tmp_path), "--count", "2", "--seed", str(WRITTEN_SEED)]
-    result = CliRunner().invoke(sample, arguments)
+    result = CliRunner().invoke(main, ["sample", *arguments])
     assert result.exit_code == 0, result.output
     assert result.output.split() == [str(tmp_path / "scenes_val.toml"), str(tmp_path / "scenes_semantic_val.toml")]
     for name in ("annotations/panoptic_val/000002.png", "annotations/semantic_val/000001.png", "images/000002.jpg"):
@@ -224,7 +224,7 @@ def test_sample_make_writes_the_same_files_as_the_library(tmp_path: Path, writte
 
 
 def test_sample_make_prints_the_same_as_json(tmp_path: Path) -> None:
-    result = CliRunner().invoke(sample, ["make", "--out", str(tmp_path / "new"), "--count", "1", "--json"])
+    result = CliRunner().invoke(main, ["sample", "make", "--out", str(tmp_path / "new"), "--count", "1", "--json"])
     definitions = [str(tmp_path / "new" / name) for name in ("scenes_val.toml", "scenes_semantic_val.toml")]
     assert json.loads(result.output) == {"path": str(tmp_path / "new"), "images": 1, "definitions": definitions}
     assert all(Path(path).is_file() for path in definitions)
@@ -233,7 +233,7 @@ def test_sample_make_prints_the_same_as_json(tmp_path: Path) -> None:
 def test_sample_make_never_mixes_its_files_with_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "000001.jpg").write_text("mine")
-    result = CliRunner().invoke(sample, ["make", "--out", str(tmp_path), "--count", "1"])
+    result = CliRunner().invoke(main, ["sample", "make", "--out", str(tmp_path), "--count", "1"])
     assert isinstance(result.exception, OptionError)
     assert "is not empty (it holds 'images')" in str(result.exception)
     assert [path.name for path in tmp_path.rglob("*")] == ["images", "000001.jpg"]
