@@ -20,9 +20,8 @@ from eomt.jit import compiled, inlined
 
 TILE_ROWS, TILE_COLUMNS = 16, 32
 BOUND_SLACK = np.float32(1e-6)  # relative; what rounding may add to a weighted mean, four times over
-SCORE_MARGIN = np.float32(
-    2e-6
-)  # relative; four times what a product with `_sigmoid` and with torch's own may differ by
+# Relative; four times what a product with `_sigmoid` and with torch's own may differ by.
+SCORE_MARGIN = np.float32(2e-6)
 UNDERFLOW = np.float32(1e-30)  # scores below it have few bits, or none: they are left to torch
 LOG2_E, LOG2_E_REST = np.float32(1.4426950216293335), np.float32(1.9259629911266175e-8)
 
@@ -207,10 +206,8 @@ def contest(
     count = len(masks)
     lows, highs = np.empty(count, np.float32), np.empty(count, np.float32)
     contends = np.empty(count, np.bool_)
-    logits, best_logit = (
-        np.empty((TILE_ROWS, TILE_COLUMNS), np.float32),
-        np.empty((TILE_ROWS, TILE_COLUMNS), np.float32),
-    )
+    logits = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
+    best_logit = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
     best, second = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32), np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
     winner = np.empty((TILE_ROWS, TILE_COLUMNS), np.int32)
     pixels_listed, masks_listed = 0, 0

@@ -31,7 +31,7 @@ from workbench.auditing.page import audit_page, next_commands, write_page
 from workbench.auditing.ranking import AUDIT_SCHEMA, IMAGE_SCHEMA
 from workbench.auditing.records import SIMILAR, median_of_similar, share_of_similar
 from workbench.cli import main
-from workbench.errors import EvaluationError, OptionError
+from workbench.errors import EvaluationError, OptionError, RunError
 from workbench.evaluation.evaluation import evaluate
 
 
@@ -122,6 +122,18 @@ def test_an_audit_counts_only_for_the_evaluation_that_it_was_made_of(pets):
     metrics["provenance"]["evaluated"] = "2999-01-01T00:00:00+00:00"
     (pets.run.path / "metrics.json").write_text(json.dumps(metrics))
     assert kept(pets.run) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 1}', "\x00"])
+def test_a_damaged_audit_is_told_with_the_command_that_makes_it_anew(content, pets):
+    audit(pets.run)
+    (pets.run.path / "audit.json").write_text(content)
+    with pytest.raises(RunError, match=r"audit\.json: this audit.*workbench audit"):
+        kept(pets.run)
+    audit(pets.run)
+    (pets.run.path / "audit.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunError, match=r"audit\.parquet beside it, cannot be read.*workbench audit"):
+        kept(pets.run)
 
 
 def test_an_audit_of_a_run_whose_evaluation_is_gone_does_not_count(pets):

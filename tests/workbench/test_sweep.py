@@ -153,6 +153,12 @@ def test_a_report_draws_the_curve_of_a_run_that_was_swept_and_no_other(run: Run,
     assert "PQ over the threshold of the score" in page.html.read_text()
     assert "--candidate-floor 0.05" in content.commands[0]
 
+    for damaged in ("{", "[]", json.dumps({**swept, "points": None})):
+        (run.path / "sweep.json").write_text(damaged)
+        with pytest.raises(RunError, match=r"sweep\.json: cannot be read.*workbench sweep"):
+            report([run], out=tmp_path / "damaged", tiles=0)
+    (run.path / "sweep.json").write_text(json.dumps(swept))
+
     other = predict(folder / "unswept", limit=3)
     shutil.copy(run.path / "sweep.json", other.path / "sweep.json")
     (content,) = report([other], out=tmp_path / "other", tiles=0).contents

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from workbench import runs
 from workbench.errors import RunError
+from workbench.evaluation.keeping import METRICS
 from workbench.files.replacing import new_file
 from workbench.runs import Run
-from workbench.segments import write_parquet
+from workbench.segments import DAMAGED_PARQUET, write_parquet
 
 VERSION = 1
 TABLE, IMAGES, CSV, SUMMARY = "audit.parquet", "audit_images.parquet", "audit.csv", "audit.json"
@@ -34,13 +35,23 @@ def keep(folder: Path, table: pa.Table, images: pa.Table, summary: Mapping[str, 
 
 
 def kept(run: Run) -> pa.Table | None:
-    """The ranking that an audit of the run left; None where there is none of its latest evaluation."""
-    try:
-        summary = json.loads((run.path / SUMMARY).read_text(encoding="utf-8"))
-        current = run.metrics()["provenance"]["evaluated"] == summary["evaluated"]
-        return pq.read_table(run.path / TABLE) if current and summary["version"] == VERSION else None
-    except (FileNotFoundError, RunError):  # the latter of a run that is not evaluated
+    """The ranking that an audit of the run left; None where there is none of its latest evaluation.
+
+    Raises RunError for one that cannot be read.
+    """
+    file = run.path / SUMMARY
+    if not file.exists() or not (run.path / METRICS).exists():
         return None
+    evaluated = run.metrics()["provenance"]["evaluated"]
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        current = summary["evaluated"] == evaluated and summary["version"] == VERSION
+        return pq.read_table(run.path / TABLE) if current else None
+    except (*DAMAGED_PARQUET, TypeError, RecursionError) as error:
+        raise RunError(
+            f"{file}: this audit, or {TABLE} beside it, cannot be read ({error}). Run `workbench audit {run.path}` "
+            "again."
+        ) from error
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

@@ -3,22 +3,32 @@
 A benchmark is a module of `workbench.bench`, built with `workbench.bench.measuring`; its command here only parses.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-EVALUATE_PARTS = (
-    "pq",
-    "miou",
-    "boundary",
-    "ap",
-    "intervals",
-)  # of workbench.bench.evaluate.PARTS, which is slow to import
+# Those of workbench.bench.evaluate.PARTS, which is slow to import.
+EVALUATE_PARTS = ("pq", "miou", "boundary", "ap", "intervals")
 PREDICT_PARTS = ("end-to-end", "post-processing")
 _out = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for <date>-<name>.md and .json, e.g. reports/benchmarks."
 )
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _parts(names: tuple[str, ...]) -> _Decorator:
+    """`--part`, as `parts`: some of those names, or all."""
+    return click.option(
+        "--part",
+        "parts",
+        type=click.Choice(names),
+        multiple=True,
+        default=names,
+        show_default="all",
+        help="What to measure; may be given several times.",
+    )
 
 
 @click.group()
@@ -26,20 +36,13 @@ def bench() -> None:
     """Measure us against the official tools, on the same inputs in the same run.
 
     What both give is compared before a time is taken; a difference exits with 1. A report gives medians, spread,
-    memory, ratio, goals and the machine, and says where we lose.
+    memory, ratio, goals and the machine, and says where we lose. `audit` alone has no peer: it counts what it finds of
+    errors that were planted.
     """
 
 
 @bench.command()
-@click.option(
-    "--part",
-    "parts",
-    type=click.Choice(EVALUATE_PARTS),
-    multiple=True,
-    default=EVALUATE_PARTS,
-    show_default="all",
-    help="What to measure; may be given several times.",
-)
+@_parts(EVALUATE_PARTS)
 @click.option(
     "--images", type=click.IntRange(1), default=5000, help="Of the validation set that is timed by the clock."
 )
@@ -69,15 +72,7 @@ def evaluate(
 
 
 @bench.command()
-@click.option(
-    "--part",
-    "parts",
-    type=click.Choice(PREDICT_PARTS),
-    multiple=True,
-    default=PREDICT_PARTS,
-    show_default="all",
-    help="What to measure; may be given several times.",
-)
+@_parts(PREDICT_PARTS)
 @click.option(
     "--size",
     "sizes",

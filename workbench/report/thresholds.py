@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.errors import RunError
 from workbench.runs import Run
 
 Point = tuple[float, float]
@@ -27,11 +28,20 @@ class ThresholdCurve:
 
 
 def threshold_curve(run: Run, metrics: Mapping[str, Any]) -> ThresholdCurve | None:
-    """None where the run was not swept, or was since made or labelled anew."""
+    """None where the run was not swept, or was since made or labelled anew. Raises RunError for a damaged file."""
     file = run.path / "sweep.json"
     if not file.exists():
         return None
-    swept = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        return _curve(json.loads(file.read_text(encoding="utf-8")), run, metrics)
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{file}: cannot be read ({type(error).__name__}: {error}). Delete it, or run `workbench sweep {run.path}` "
+            "again."
+        ) from error
+
+
+def _curve(swept: Mapping[str, Any], run: Run, metrics: Mapping[str, Any]) -> ThresholdCurve | None:
     made, scored = swept["provenance"], metrics["provenance"]
     same_labels = made["dataset"]["fingerprint"] == scored["dataset"]["fingerprint"]
     if made["run_identity"] != run.manifest.get("identity", {}) or not same_labels:
