@@ -185,6 +185,8 @@ class EomtDinov3ForUniversalSegmentation(EomtForUniversalSegmentation):
 
     def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+            if module.weight.is_meta:  # see LearnedVectors
+                return
             nn.init.normal_(module.weight, std=self.config.initializer_range)
             if not isinstance(module, nn.Embedding) and module.bias is not None:
                 nn.init.zeros_(module.bias)

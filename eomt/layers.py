@@ -49,6 +49,15 @@ class PatchEmbeddings(nn.Module):
         return patches.flatten(2).transpose(1, 2)  # (B, P, D)
 
 
+class LearnedVectors(nn.Embedding):
+    """A table of parameters (n, D), drawn from a normal distribution."""
+
+    def reset_parameters(self) -> None:
+        """Draw them, unless they have no memory yet: torch would import its compiler for nothing, 1.6 seconds."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Embeddings(nn.Module):
     """Class token, registers and patches, (B, 1+R+P, D); only the patches know where they are."""
 
@@ -57,7 +66,7 @@ class Embeddings(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, config.hidden_size))
         self.patch_embeddings = PatchEmbeddings(config)
-        self.position_embeddings = nn.Embedding(config.num_patches, config.hidden_size)
+        self.position_embeddings = LearnedVectors(config.num_patches, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         nn.init.trunc_normal_(self.cls_token, std=config.initializer_range)
 

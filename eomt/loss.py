@@ -15,7 +15,6 @@ import torch
 import torch.distributed
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from eomt.configuration import EomtConfig
@@ -216,6 +215,9 @@ def assign(cost: NDArray[np.floating[Any]]) -> tuple[NDArray[np.intp], NDArray[n
     valid = np.isfinite(price)
     finite = price[valid] if valid.any() else np.zeros(1)
     price[~valid] = finite.max() + (np.ptp(finite) + 1) * min(price.shape)
+    # Here and not above: half a second, which predictions need not wait for.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(price)
     return rows, columns
 

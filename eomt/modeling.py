@@ -17,7 +17,7 @@ from eomt.attention import Rotation
 from eomt.checkpoint import load_checkpoint, save_checkpoint
 from eomt.configuration import EomtConfig
 from eomt.hub import HubOptions
-from eomt.layers import Embeddings, Layer, MaskHead, UpscaleBlock
+from eomt.layers import Embeddings, Layer, LearnedVectors, MaskHead, UpscaleBlock
 from eomt.loss import EomtLoss, total_loss
 from eomt.outputs import EomtForUniversalSegmentationOutput
 
@@ -38,7 +38,7 @@ class EomtForUniversalSegmentation(nn.Module):
         self.config = config
         self.gradient_checkpointing = False
         self.embeddings = self._make_embeddings(config)
-        self.query = nn.Embedding(config.num_queries, config.hidden_size)
+        self.query = LearnedVectors(config.num_queries, config.hidden_size)
         self.layers = nn.ModuleList(self._make_layer(config) for _ in range(config.num_hidden_layers))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.class_predictor = nn.Linear(config.hidden_size, config.num_labels + 1)

@@ -99,7 +99,8 @@ def candidate_table(columns: Mapping[str, Any]) -> pa.Table:
 
 def concat(tables: Sequence[pa.Table], schema: pa.Schema = SEGMENT_SCHEMA) -> pa.Table:
     """The tables' rows one after another; an empty table of `schema` when there are none."""
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    # Of no batches and not `empty_table()`, which imports pandas: 0.3 seconds.
+    return pa.concat_tables(tables) if tables else pa.Table.from_batches([], schema)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
