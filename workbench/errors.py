@@ -40,6 +40,10 @@ class FiftyOneError(WorkbenchError):
     """FiftyOne is not installed, or holds something else than what is asked of it."""
 
 
+class EngineError(WorkbenchError):
+    """The engine that work is to be spread with is not installed, cannot be reached, or lost its workers."""
+
+
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """A sentence that names the nearest valid choice and lists them all (at most twelve)."""
     choices = sorted(valid)
