@@ -50,7 +50,7 @@ def import_command(
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--format", "format_", type=click.Choice(EXPORT_FORMATS), required=True, help="What to write.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @click.option(
@@ -69,7 +69,7 @@ def import_command(
 @click.option("--yes", is_flag=True, help="Replace what is at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with path and format.")
 def export_command(
-    run: Path,
+    runs: tuple[Path, ...],
     format_: ExportFormat,
     out: Path,
     polygons: float | None,
@@ -83,7 +83,8 @@ def export_command(
     coco-results is a JSON array of detections, coco-panoptic a JSON with a folder of PNGs of the same stem beside it
     (both go into the folder --out where that does not end in .json), index-png a folder of label maps. The last line of
     the output is what `workbench import` takes. cvat and label-studio are pre-annotations: a folder with annotations,
-    and the labels or the configuration of the task that takes them.
+    and the labels or the configuration of the task that takes them. parquet is a lake: the folder --out gets the runs'
+    tables in Hive's partition folders, dataset=.../run=..., beside those of other runs; it alone takes several runs.
 
     \b
     workbench export runs/mine --format coco-results --out detections.json
@@ -91,17 +92,27 @@ def export_command(
     workbench export runs/mine --format index-png --out labels/
     workbench export runs/mine --format cvat --min-score 0.5 --out for_cvat/
     workbench export runs/mine --format label-studio --polygons 1.5 --out for_label_studio/
+    workbench export runs/mine runs/theirs --format parquet --out lake/
     """
+    from workbench.errors import OptionError
     from workbench.exports.annotation import AnnotationOptions
     from workbench.exports.api import export
+    from workbench.exports.lake import export_lake
 
     given: dict[str, Any] = {"polygons": polygons, "min_score": min_score, "image_prefix": image_prefix}
     given = {name: value for name, value in given.items() if value is not None}
     options = AnnotationOptions(**given) if given or format_ in ANNOTATION_FORMATS else None
-    path = export(
-        run, format_, out, overwrite=yes, note=lambda text: click.echo(f"Note: {text}.", err=True), options=options
-    )
+    if format_ == "parquet" and options is None:
+        path = export_lake(runs, out, overwrite=yes, note=_note)
+    elif len(runs) == 1:
+        path = export(runs[0], format_, out, overwrite=yes, note=_note, options=options)
+    else:
+        raise OptionError(f"{format_} holds one run, and {len(runs)} are given. --format parquet takes several.")
     click.echo(json.dumps({"path": str(path), "format": format_}) if as_json else path)
+
+
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}.", err=True)
 
 
 def _show(done: int, total: int) -> None:

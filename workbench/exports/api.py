@@ -13,6 +13,7 @@ from workbench.exports.annotation import AnnotationOptions
 from workbench.exports.coco_panoptic import write_coco_panoptic
 from workbench.exports.coco_results import write_coco_results
 from workbench.exports.index_png import write_index_png
+from workbench.exports.lake import export_lake
 from workbench.files import replacing
 from workbench.formats.label_values import LabelValues
 from workbench.runs import Run
@@ -39,6 +40,7 @@ def export(
     same stem beside it. Where the name does not end in .json, `out` is a folder that gets results.json or panoptic.json
     with panoptic/. index-png: `out` is the folder of label maps. cvat, label-studio: `out` is a folder that gets the
     annotations and the labels, or the configuration, of the task that takes them; `options` are for those two.
+    parquet: `out` is a lake, which this run joins or in which it takes its own earlier place (see `lake.export_lake`).
 
     `note` is called with what the user should know and no error says. Raises OptionError for an unknown format, and
     TransferError where the format cannot hold the segments (overlaps, missing scores) or something is at `out` already,
@@ -48,6 +50,8 @@ def export(
         raise OptionError(f"unknown format {format!r}. {did_you_mean(format, EXPORT_FORMATS)}")
     if options is not None and format not in ANNOTATION_FORMATS:
         raise OptionError(f"{format} holds segments as they are: options are for {' and '.join(ANNOTATION_FORMATS)}.")
+    if format == "parquet":
+        return export_lake([run], out, overwrite, note)
     opened = run if isinstance(run, Run) else Run.open(run)
     opened.check_whole()
     tell = note or (lambda text: None)
