@@ -12,10 +12,13 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from workbench.errors import SegmentTableError
 from workbench.segments import DAMAGED_PARQUET, IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
@@ -71,24 +74,51 @@ class SegmentStore:
 
         Memory stays at a few shards as long as the chunks walk through images in about the order of the shards.
         """
+        every = pa.array([image_id for ids in chunks_of_ids for image_id in ids], pa.string())
+        located, begin = self.locate(every), 0
         for ids in chunks_of_ids:
-            parts = sorted({self._part_of_image[image_id] for image_id in ids if image_id in self._part_of_image})
-            wanted = pa.array(ids, pa.string())
-            yield concat([self._rows(part, wanted) for part in parts], self.schema)
+            yield self.rows(ids, self.parts_at(located[begin : begin + len(ids)]))
+            begin += len(ids)
+
+    def locate(self, image_ids: pa.StringArray) -> NDArray[np.int32]:
+        """Which of `parts` holds each image, -1 for images that the store lacks: (images,).
+
+        Asking for many images at once is cheap, asking often is not: the store's ids are looked through each time.
+        """
+        known, part = self._part_of_image
+        found = pc.index_in(image_ids, value_set=known)
+        return np.append(part, np.int32(-1))[pc.fill_null(found, len(part)).to_numpy()]
+
+    def parts_at(self, located: NDArray[np.int32]) -> tuple[str, ...]:
+        """The names of the shards that `locate` found, each once, in the order of writing."""
+        return tuple(self.parts[number] for number in np.unique(located).tolist() if number >= 0)
+
+    def rows(self, image_ids: Sequence[str], parts: Sequence[str]) -> pa.Table:
+        """The rows of those images in those shards; the two read last stay decoded for the next call."""
+        wanted = pa.array(image_ids, pa.string())
+        tables = [self._read_part(part) for part in parts]
+        chosen = [table.filter(pc.is_in(table["image_id"], value_set=wanted)) for table in tables]
+        return concat(chosen, self.schema)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to read the same folder: nothing that was read from it."""
+        kept = ("folder", "schema", "segments_folder", "images_folder")
+        return {**{name: self.__dict__[name] for name in kept}, "_kept": {}}
 
     @cached_property
-    def _part_of_image(self) -> dict[str, str]:
-        index: dict[str, str] = {}
-        for part in self.parts:
-            for image_id in _image_ids(self.images_folder / part):
-                if image_id in index:
-                    raise SegmentTableError(f"{self.folder}: image {image_id} is in both {index[image_id]} and {part}.")
-                index[image_id] = part
-        return index
-
-    def _rows(self, part: str, wanted: pa.Array) -> pa.Table:
-        table = self._read_part(part)
-        return table.filter(pc.is_in(table["image_id"], value_set=wanted))
+    def _part_of_image(self) -> tuple[pa.StringArray, NDArray[np.int32]]:
+        """The ids of all images, and which of `parts` each is in: Arrow and NumPy, as there may be millions."""
+        found = [_image_ids(self.images_folder / part) for part in self.parts]
+        known = pa.concat_arrays([pa.array([], pa.string()), *found])
+        part = np.repeat(np.arange(len(found), dtype=np.int32), [len(ids) for ids in found])
+        if len(pc.unique(known)) < len(known):
+            counted = pc.value_counts(known)
+            twice = counted.field("values").filter(pc.greater(counted.field("counts"), 1))[0]
+            first, second = part[pc.indices_nonzero(pc.equal(known, twice)).to_numpy()[:2]].tolist()
+            raise SegmentTableError(
+                f"{self.folder}: image {twice} is in both {self.parts[first]} and {self.parts[second]}."
+            )
+        return known, part
 
     def _read_part(self, part: str) -> pa.Table:
         """A shard, decoded. The one used longest ago is let go before another is read: two are held, never three."""
@@ -155,12 +185,12 @@ def _footer(path: Path) -> pq.FileMetaData:
         raise _damaged(path, error) from error
 
 
-def _image_ids(path: Path) -> list[str]:
+def _image_ids(path: Path) -> pa.StringArray:
     try:
         # pq.read_table gives the same by way of a data set, which takes several times as long.
         with pq.ParquetFile(path) as file:
-            image_ids: list[str] = file.read(columns=["image_id"])["image_id"].to_pylist()
-            return image_ids
+            chunks = file.read(columns=["image_id"])["image_id"].cast(pa.string()).chunks
+            return pa.concat_arrays([pa.array([], pa.string()), *chunks])
     except DAMAGED_PARQUET as error:
         raise _damaged(path, error) from error
 
