@@ -1,6 +1,8 @@
 """A folder belongs to one piece of work, whatever kind it is, and its second holder is told who has it."""
 
 import os
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,10 +29,11 @@ def test_a_folder_of_another_kind_is_named_and_left_alone(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_the_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
+def test_the_second_holder_is_told_who_the_first_is_and_since_when(tmp_path: Path) -> None:
+    host = re.escape(socket.gethostname())
     with (
         CLAIM.lock(tmp_path / "a"),
-        pytest.raises(RunError, match=f"in use by process {os.getpid()}"),
+        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on {host}, since 20\d\d-.* UTC\. Wait for it"),
         CLAIM.lock(tmp_path / "a"),
     ):
         pass

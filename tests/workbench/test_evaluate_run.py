@@ -168,8 +168,13 @@ def test_an_evaluation_killed_while_it_moves_files_counts_as_none(tmp_path, monk
     dataset = SceneDataset(scenes())
     run = make_run(tmp_path / "run", dataset, scenes())
     evaluate(run, dataset)
-    monkeypatch.setattr(keeping.runs, "write_json", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    replace_file = Path.replace
+
+    def killed(path, target):
+        return 1 / 0 if target == run.path / keeping.METRICS else replace_file(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Path, "replace", killed)
         evaluate(run, dataset)
     with pytest.raises(RunError, match="not evaluated yet"):
         run.metrics()
@@ -406,3 +411,18 @@ def test_the_command_fails_with_one_message(in_empty_folder):
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: nowhere: not a run folder")
     assert done.stdout == ""
+
+
+def test_an_evaluation_that_finds_no_room_leaves_the_earlier_one(tmp_path, monkeypatch):
+    dataset = SceneDataset(scenes())
+    run = make_run(tmp_path / "run", dataset, worn(scenes()))
+    evaluate(run, dataset)
+    earlier = {path.name: path.read_bytes() for path in run.path.glob("[a-z]*.*")}
+
+    def full(path, value):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(runs, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(run, dataset, boundary=True)
+    assert {path.name: path.read_bytes() for path in run.path.glob("[a-z]*.*")} == earlier

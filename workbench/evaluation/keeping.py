@@ -22,6 +22,7 @@ from workbench.evaluation.per_image import DETECTION_SCHEMA, PER_IMAGE_SCHEMA
 from workbench.formats.base import Dataset
 from workbench.runs import Run
 from workbench.segments import write_parquet
+from workbench.store import sync_folder
 
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
 PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
@@ -60,13 +61,19 @@ def _row_file(path: Path, schema: pa.Schema) -> Iterator[Keep]:
 
 
 def publish(place: Path, folder: Path, metrics: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
-    """Move the row files of `place` and `tables` (by file name) into `folder`, and write metrics.json last."""
+    """Move the row files of `place` and `tables` (by file name) into `folder`, and metrics.json last.
+
+    All are written by then: where the disk is full, the earlier evaluation stays.
+    """
     for name, table in tables.items():
         write_parquet(table, place / name)
+    runs.write_json(place / METRICS, metrics)
     (folder / METRICS).unlink(missing_ok=True)
     for file in place.iterdir():
-        file.replace(folder / file.name)
-    runs.write_json(folder / METRICS, metrics)
+        if file.name != METRICS:
+            file.replace(folder / file.name)
+    (place / METRICS).replace(folder / METRICS)
+    sync_folder(folder)
 
 
 def provenance(run: Run, dataset: Dataset) -> dict[str, Any]:

@@ -6,9 +6,11 @@ Runs and trainings live in such folders. A second command finds its earlier fold
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -62,9 +64,7 @@ class Claim:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise RunError(f"{folder}: in use by {holder}. Wait for it, or stop it.") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+            _note_holder(file.fileno())
             yield
 
     def discard(self, folder: Path) -> None:
@@ -84,6 +84,14 @@ class Claim:
     def _entries(self, folder: Path) -> list[str]:
         own = {_LOCK, partial(folder / self.manifest).name}
         return sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
+
+
+def _note_holder(lock: int) -> None:
+    """Say in the lock who holds it, for whoever wants the folder meanwhile; a full disk takes no note, and no harm."""
+    holder = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
 
 
 def partial(path: Path) -> Path:
