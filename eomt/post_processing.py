@@ -2,9 +2,9 @@
 
 Results equal those of transformers; what differs is the work. Queries below the threshold are dropped before their
 masks are upsampled, which changes nothing (a mask score never exceeds 1) and saves most of the time and memory. Masks
-are upsampled in chunks, so that memory does not grow with the number of queries. The host waits for the device at two
-points of a batch (which queries are confident, which segments survive), never once a segment or an image. On a CPU
-compiled kernels decide the pixels where they are sure to give what torch gives: see `compiled_masks`.
+are upsampled in chunks, so that memory does not grow with the number of queries. On a CPU, which this module is about,
+compiled kernels decide the pixels where they are sure to give what torch gives: see `compiled_masks`. Elsewhere
+`batched_segments` does the work, image by image together.
 
 `frames` explains how masks reach an image's size; `semantic` holds the third task.
 """
@@ -18,41 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eomt import compiled_masks
+from eomt import batched_segments, compiled_masks
 from eomt.frames import Frame, SegmentationOutputs, TargetSizes, frames, logits_of
+from eomt.host_copies import HostCopies
 from eomt.resizing import Size
+from eomt.segment_results import VOID, InstanceMasks, SegmentMap, ranked
 
-VOID = -1
-"""The value of pixels that belong to no segment."""
+__all__ = ["VOID", "InstanceMasks", "SegmentMap", "instance_segments", "panoptic_segments", "top_k_instances"]
 
 SUM_MARGIN = 1e-5
 """How far two float32 means of the same probabilities may be apart, ten times over."""
-
-
-@dataclass(frozen=True)
-class SegmentMap:
-    """The segments of one image, none overlapping another."""
-
-    segment_map: Tensor
-    """(H, W) int32, on the outputs' device: an index into the two arrays below; -1 is void."""
-    class_index: NDArray[np.int64]
-    """(n,), 0..K-1."""
-    scores: NDArray[np.float32]
-    """(n,), 0..1."""
-
-
-@dataclass(frozen=True)
-class InstanceMasks:
-    """The best candidates of one image, which may overlap and share a mask, best first."""
-
-    masks: Tensor
-    """(m, H, W) bool, on the outputs' device: each mask once, however many candidates use it; none is empty."""
-    mask_index: NDArray[np.int64]
-    """(n,): the mask of each candidate, 0..m-1."""
-    class_index: NDArray[np.int64]
-    """(n,), 0..K-1."""
-    scores: NDArray[np.float32]
-    """(n,), descending."""
 
 
 def panoptic_segments(
@@ -79,6 +54,17 @@ def panoptic_segments(
     not fit the outputs.
     """
     mask_logits, class_logits = logits_of(outputs)
+    if not mask_logits.is_cpu:
+        return batched_segments.panoptic(
+            outputs,
+            target_sizes,
+            size,
+            HostCopies(),
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+            stuff_classes=stuff_classes,
+        )
     image_frames = frames(target_sizes, size, len(mask_logits))
     scores, classes = class_logits.float().softmax(-1).max(-1)  # (B, Q)
     confident = classes.ne(class_logits.shape[-1] - 1) & (scores > threshold)
@@ -109,6 +95,8 @@ def instance_segments(
     `top_k_instances`. `target_sizes`, `size` and errors are as in `panoptic_segments`.
     """
     mask_logits, class_logits = logits_of(outputs)
+    if not mask_logits.is_cpu:
+        return batched_segments.instance(outputs, target_sizes, size, HostCopies(), threshold=threshold)
     image_frames = frames(target_sizes, size, len(mask_logits))
     class_scores, classes = class_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
     host_classes = classes.cpu().numpy()
@@ -141,11 +129,13 @@ def top_k_instances(
     `panoptic_segments`.
     """
     mask_logits, class_logits = logits_of(outputs)
+    if not mask_logits.is_cpu:
+        return batched_segments.top_k(outputs, target_sizes, size, HostCopies(), k=k)
     image_frames = frames(target_sizes, size, len(mask_logits))
     class_scores = class_logits.float().softmax(-1)[..., :-1]  # (B, Q, K)
     classes = class_scores.shape[-1]
-    ranked, pairs = class_scores.flatten(1).sort(dim=1, descending=True, stable=True)
-    host_ranked, host_pairs = ranked[:, :k].cpu().numpy(), pairs[:, :k].cpu().numpy()
+    best, pairs = class_scores.flatten(1).sort(dim=1, descending=True, stable=True)
+    host_best, host_pairs = best[:, :k].cpu().numpy(), pairs[:, :k].cpu().numpy()
 
     queries = [np.unique(row // classes) for row in host_pairs]
     found = []
@@ -156,7 +146,8 @@ def top_k_instances(
     results = []
     for i, (masks, _) in enumerate(found):
         mask_index = np.searchsorted(queries[i], host_pairs[i] // classes)
-        results.append(_ranked(masks, mask_scores[i], mask_index, host_pairs[i] % classes, host_ranked[i]))
+        filled = masks[_to_device(np.flatnonzero(mask_scores[i] > 0), masks)]
+        results.append(ranked(filled, mask_scores[i], mask_index, host_pairs[i] % classes, host_best[i]))
     return results
 
 
@@ -273,22 +264,6 @@ def _mask_scores(upsampled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     areas = masks.flatten(1).sum(1).float()
     inside = upsampled.sigmoid_().flatten(1).mul_(masks.flatten(1))
     return masks, areas, inside.sum(1) / (areas + 1e-6)
-
-
-def _ranked(
-    masks: Tensor,
-    mask_scores: NDArray[np.float32],
-    mask_index: NDArray[np.int64],
-    class_index: NDArray[np.int64],
-    class_scores: NDArray[np.float32],
-) -> InstanceMasks:
-    """Candidates in the order of their final scores, those with an empty mask left out."""
-    filled = mask_scores > 0
-    scores = class_scores * mask_scores[mask_index]
-    order = np.argsort(-scores, kind="stable")
-    order = order[filled[mask_index[order]]]
-    new_index = (np.cumsum(filled) - 1)[mask_index[order]]
-    return InstanceMasks(masks[_to_device(np.flatnonzero(filled), masks)], new_index, class_index[order], scores[order])
 
 
 def _split_by_image(values: Tensor, queries: list[NDArray[np.int64]]) -> list[NDArray[Any]]:

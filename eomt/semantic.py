@@ -15,6 +15,7 @@ from torch import Tensor
 from eomt import compiled_semantic
 from eomt.errors import ProcessorError
 from eomt.frames import Frame, SegmentationOutputs, TargetSizes, bilinear, frames, logits_of
+from eomt.host_copies import HostCopies
 from eomt.resizing import Size, canvas_size
 
 
@@ -35,6 +36,23 @@ def semantic_maps(outputs: SegmentationOutputs, target_sizes: TargetSizes, size:
     together.
     """
     return [_class_map(image) for image in _images(outputs, target_sizes, size)]
+
+
+def semantic_maps_on_host(
+    outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size, copies: HostCopies
+) -> list[Tensor]:
+    """As `semantic_maps` by the operators of torch, the maps on the host: uint8 up to 256 classes, else int16.
+
+    The host waits once for all of them. One crop is worked on after the other, so that what shares a batch with an
+    image does not change a bit of its map: a product of another shape may add in another order.
+    """
+    images = _images(outputs, target_sizes, size)
+    maps = [_argmax_upsampled(_class_scores(image), image.frame).to(_smallest(image)) for image in images]
+    return [torch.from_numpy(array) for array in copies.fetch(maps)]
+
+
+def _smallest(image: "_Image") -> torch.dtype:
+    return torch.uint8 if image.weights.shape[-1] <= 256 else torch.int16
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,9 @@ def _images(outputs: SegmentationOutputs, target_sizes: TargetSizes, size: Size)
         rows = [row for row, (image, _, _) in enumerate(offsets) if image == i]
         upright = frame.filled[0] > frame.filled[1]
         starts = [(offsets[row][1], 0) if upright else (0, offsets[row][1]) for row in rows]
-        yield _Image(mask_logits[rows], weights[rows], starts, replace(frame, canvas=(edge, edge)))
+        together = rows == list(range(rows[0], rows[0] + len(rows)))
+        chosen = slice(rows[0], rows[0] + len(rows)) if together else rows  # a GPU has to be told a list's indices
+        yield _Image(mask_logits[chosen], weights[chosen], starts, replace(frame, canvas=(edge, edge)))
 
 
 def _class_map(image: _Image) -> Tensor:
