@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from workbench.errors import WorkbenchError
 from workbench.outlines import Part, Ring, trace
+
+_FARTHEST = 1e8
+"""Pixels from the image's corner: what is farther is no place in a picture, and sums of it lose whole pixels."""
+
+
+class PolygonError(WorkbenchError):
+    """A polygon with a point that is no place: not a number, infinite, or far outside of any image."""
 
 
 def polygons(mask: NDArray[np.bool_], tolerance: float) -> list[Ring]:
@@ -90,13 +98,24 @@ def fill(rings: Iterable[Ring], height: int, width: int) -> NDArray[np.bool_]:
     """The pixels whose centre lies inside an odd number of the rings' turns, bool of shape (height, width).
 
     A centre on the line itself counts as inside on the left and upper side of a polygon, and as outside on the others.
+    Raises PolygonError for a point that is no place.
     """
     flips = np.zeros(height * (width + 1), dtype=np.int64)
     for ring in rings:
-        rows, columns = _crossings(np.asarray(ring, dtype=np.float64), height)
+        rows, columns = _crossings(_places(ring), height)
         np.add.at(flips, rows * (width + 1) + np.clip(columns, 0, width), 1)
     crossed = flips.reshape(height, width + 1)[:, :width].cumsum(axis=1)
     return np.asarray(crossed % 2 == 1)
+
+
+def _places(ring: Ring) -> Ring:
+    points = np.asarray(ring, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.abs(points) <= _FARTHEST).all(axis=1))  # NaN is not
+    if len(wrong):
+        number = int(wrong[0])
+        x, y = points[number].tolist()
+        raise PolygonError(f"point {number + 1} of a polygon of {len(points)} is at x = {x:g}, y = {y:g} pixels")
+    return points
 
 
 def _crossings(ring: Ring, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -153,3 +153,15 @@ def test_the_command_takes_a_tolerance_or_its_default(tmp_path, fo):
         assert '"field": "polygon_edits"' in result.output
         known = fo.load_dataset("pets").info["workbench"]["prelabels"].values()
         assert [about["polygons"] for about in known][-1] == tolerance
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf")])
+def test_a_polygon_with_a_point_that_is_no_place_is_told(x, pets, fo, tmp_path):
+    offer(pets, 1.0)
+    sample = sample_of(fo, "1")
+    cat = sample.polygon_edits.polylines[0]
+    cat.points = [[(x, 0.5), *cat.points[0][1:]]]
+    sample.save()
+    with pytest.raises(FiftyOneError, match=r"(?s)image 1: object .*point 1 of a polygon of .*\[bad_polygon\]"):
+        pull(pets.dataset, tmp_path / "new.toml")
+    assert not (tmp_path / "new.toml").exists()

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 import workbench.polygons
 from workbench.outlines import Part, Ring, signed_area, trace
-from workbench.polygons import fill, polygons, simplified, simplify, without_holes
+from workbench.polygons import PolygonError, fill, polygons, simplified, simplify, without_holes
 
 MASKS = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays.arrays(np.bool_, shape))
 BLOBS = st.tuples(st.integers(0, 10_000), st.floats(0.8, 3), st.floats(0.35, 0.65))
@@ -168,3 +168,13 @@ def test_filling_agrees_with_counting_crossings_pixel_by_pixel(seed):
 @pytest.mark.parametrize("ring", [np.zeros((0, 2)), np.array([[2.0, 2.0]]), np.array([[0.0, 0.0], [5.0, 5.0]])])
 def test_what_is_no_polygon_has_no_pixel(ring):
     assert not fill([ring], 6, 6).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_point_that_is_no_place_is_refused(value):
+    with pytest.raises(PolygonError, match="point 2 of a polygon of 3 is at x = 5, y = "):
+        fill([np.array([[0.0, 0.0], [5.0, value], [2.0, 5.0]])], 6, 6)
+
+
+def test_a_polygon_that_leaves_the_image_is_no_error():
+    assert fill([np.array([[-1e7, -1e7], [1e7, -1e7], [1e7, 1e7], [-1e7, 1e7]])], 6, 6).all()

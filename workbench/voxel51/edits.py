@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench import rle
+from workbench.polygons import PolygonError
 from workbench.voxel51 import shapes
 from workbench.voxel51.documents import Document
 
@@ -68,7 +69,11 @@ def compare(
         if (category_id := categories.get(document.get("label") or "")) is None:
             problems.append(Problem("unknown_class", image_id, f"{_name(document)}: no class of the dataset"))
             continue
-        label = _label(document, before, category_id, size_hw)
+        try:
+            label = _label(document, before, category_id, size_hw)
+        except PolygonError as error:
+            problems.append(Problem("bad_polygon", image_id, f"{_name(document)}: {error}"))
+            continue
         if label is None:
             problems.append(Problem("no_mask", image_id, f"{_name(document)}: a box without a mask, or an open line"))
         elif not _has_pixels(label) and (before is None or MOVED in label.edits):

@@ -5,6 +5,7 @@ inside an odd number of the turns of one of its shapes (`polygons.fill`); severa
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,10 @@ def is_area(polyline: Document) -> bool:
 
 
 def counts(document: Document, size_hw: tuple[int, int]) -> bytes | None:
-    """An object's pixels as RLE counts; None where it has no area: a box without a mask, an open line."""
+    """An object's pixels as RLE counts; None where it has no area: a box without a mask, an open line.
+
+    Raises PolygonError for a polygon that is none.
+    """
     height, width = size_hw
     if document.get("_cls") == "Polyline":
         return _of_polygon(document, height, width) if is_area(document) else None
@@ -62,8 +66,16 @@ def array(document: Document) -> NDArray[np.generic] | None:
 def _of_polygon(document: Document, height: int, width: int) -> bytes:
     inside = np.zeros((height, width), dtype=np.bool_)
     for shape in document.get("points") or []:
-        inside |= polygons.fill([np.array(shape, dtype=np.float64).reshape(-1, 2) * (width, height)], height, width)
+        inside |= polygons.fill([_points(shape) * (width, height)], height, width)
     return rle.encode(inside)
+
+
+def _points(shape: Any) -> NDArray[np.float64]:
+    """(points, 2): x, y as shares of the image's width and height."""
+    try:
+        return np.array(shape, dtype=np.float64).reshape(-1, 2)
+    except (TypeError, ValueError) as error:  # None, texts, a number too many
+        raise polygons.PolygonError(f"a polygon's points are no pairs of numbers ({error})") from error
 
 
 def _mask(document: Document) -> NDArray[np.bool_] | None:
