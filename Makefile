@@ -59,9 +59,10 @@ lint: install  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md from the ledger
+docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md from the ledger, the cookbook's answers
 	$(BIN)/python -m tests.cli_reference > docs/cli.md
 	$(BIN)/python -m tests.parity_document > docs/parity.md
+	$(BIN)/python -m tests.cookbook_document
 
 parity: install  ## Compare our numbers with those of the official tools, on the bundled data
 	$(BIN)/workbench parity

@@ -1,22 +1,18 @@
-"""The demo's run, made once: the bundled checkpoint over the bundled scenes, scored."""
+"""The cookbook's runs, made once: the bundled checkpoint over the bundled scenes, scored, and both in a lake."""
 
 from pathlib import Path
 
 import pytest
 
-import workbench
+from tests.cookbook_document import DOCUMENT, run_commands
 from workbench.runs import Run
 
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the cookbook's commands have been run: `runs/demo`, `runs/strict` and `lake/`."""
+    """A folder in which the cookbook's commands have been run: `runs/demo`, `runs/strict` and `lake/`. Read only."""
     folder = tmp_path_factory.mktemp("cookbook")
-    for name, threshold in (("demo", None), ("strict", 0.98)):
-        run = workbench.predict("scenes_val", out=folder / "runs" / name, threshold=threshold, progress=False)
-        workbench.evaluate(run)
-    workbench.export(folder / "runs" / "demo", "parquet", folder / "lake")
-    workbench.export(folder / "runs" / "strict", "parquet", folder / "lake")
+    run_commands(DOCUMENT.read_text(encoding="utf-8"), folder)
     return folder
 
 
