@@ -37,7 +37,7 @@ def run_commands(text: str, folder: Path) -> None:
             arguments = shlex.split(line.removeprefix("$ "))[1:]
             result = CliRunner().invoke(main, arguments)
             if result.exit_code:
-                raise RuntimeError(f"{line}: {result.output}")
+                raise RuntimeError(f"{line}: {result.output}") from result.exception
 
 
 def answered(text: str, folder: Path) -> str:

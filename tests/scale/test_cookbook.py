@@ -16,7 +16,7 @@ def test_every_answer_is_that_of_freshly_made_runs(demo_folder: Path) -> None:
 
 
 def test_wrong_answers_are_put_right(tmp_path: Path) -> None:
-    question = "# Sums\n\n```sql\nSELECT 1 + 1 AS sum, NULL::int AS nothing;\n```\n{}\nMore.\n\n```python\nprint(6 * 7)\n```\n{}"
+    question = "```sql\nSELECT 1 + 1 AS sum, NULL::int AS nothing;\n```\n{}\nMore.\n\n```python\nprint(6 * 7)\n```\n{}"
     right = question.format("\n| sum | nothing |\n| --: | --: |\n| 2 |  |\n", "\n```text\n42\n```\n")
     wrong = question.format("\n| sum |\n| --- |\n| 3 |\n", "\n```text\n43\n44\n```\n")
     assert (
