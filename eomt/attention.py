@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eomt.configuration import EomtConfig
+from eomt.onednn import linear
 
 _MOST_WEIGHTS = 2**24  # of a layer, 32 MB in bfloat16
 
@@ -74,7 +75,7 @@ class Attention(nn.Module):
         Returns (B, T, D) and, if asked for, the weights (B, H, T, T).
         """
         query, key, value = (
-            project(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+            linear(project, tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if rotation is not None:
@@ -88,8 +89,7 @@ class Attention(nn.Module):
         return self._output(mixed.transpose(1, 2).flatten(2)), weights  # (B, T, D)
 
     def _output(self, mixed: Tensor) -> Tensor:
-        output: Tensor = self.out_proj(mixed)
-        return output
+        return linear(self.out_proj, mixed)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, query_mask: Tensor | None) -> Tensor:
         attend = partial(

@@ -15,6 +15,7 @@ from eomt.configuration import EomtConfig
 from eomt.errors import ConfigError
 from eomt.layers import ACTIVATION_FUNCTIONS, Layer, check_image_shape
 from eomt.modeling import EomtForUniversalSegmentation
+from eomt.onednn import activated, linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +122,7 @@ class Dinov3Attention(Attention):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.proj_bias)
 
     def _output(self, mixed: Tensor) -> Tensor:
-        output: Tensor = self.o_proj(mixed)
-        return output
+        return linear(self.o_proj, mixed)
 
 
 class Dinov3Mlp(nn.Module):
@@ -139,10 +139,11 @@ class Dinov3Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Widen, activate, narrow; with a gate, that is what is activated."""
-        wide = self.up_proj(tokens)
-        wide = self.activation(self.gate_proj(tokens)) * wide if self.is_gated else self.activation(wide)
-        output: Tensor = self.down_proj(wide)
-        return output
+        if self.is_gated:
+            wide = activated(self.gate_proj, tokens, self.activation) * linear(self.up_proj, tokens)
+        else:
+            wide = activated(self.up_proj, tokens, self.activation)
+        return linear(self.down_proj, wide)
 
 
 class Dinov3Layer(Layer):

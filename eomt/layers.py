@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eomt.attention import Attention, Rotation
 from eomt.configuration import EomtConfig
+from eomt.onednn import activated, linear
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -89,8 +90,7 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Widen, activate, narrow."""
-        output: Tensor = self.fc2(self.activation(self.fc1(tokens)))
-        return output
+        return linear(self.fc2, activated(self.fc1, tokens, self.activation))
 
 
 class SwiGlu(nn.Module):
@@ -104,8 +104,7 @@ class SwiGlu(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Widen twice, gate one with the other, narrow."""
-        output: Tensor = self.down_proj(F.silu(self.gate_proj(tokens)) * self.up_proj(tokens))
-        return output
+        return linear(self.down_proj, F.silu(linear(self.gate_proj, tokens)) * linear(self.up_proj, tokens))
 
 
 class LayerScale(nn.Module):
