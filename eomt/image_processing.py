@@ -10,6 +10,7 @@ passes through the same geometry with its nearest pixels, then becomes masks and
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar, Unpack
 
 import numpy as np
@@ -223,8 +224,15 @@ def _size_of(pixels: Tensor | NDArray[Any]) -> tuple[int, int]:
 
 def _per_channel(value: float | Sequence[float], like: Tensor) -> Tensor:
     """(1 or 3, 1, 1) float32."""
-    numbers = [value] if isinstance(value, int | float) else list(value)
-    return torch.tensor(numbers, dtype=torch.float32, device=like.device)[:, None, None]
+    numbers = (float(value),) if isinstance(value, int | float) else tuple(float(each) for each in value)
+    return _on_device(numbers, like.device)[:, None, None]
+
+
+@lru_cache(maxsize=64)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """(n,) float32, kept: a GPU would be waited for each time that it is told numbers."""
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
 def _shifted(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Sizes and resampling: what size an image is brought to, and how its pixels get there, in torch and in Pillow.
 
 All sizes are (height, width) in pixels. Torch's antialiased uint8 interpolation equals torchvision's bit for bit, so
-torchvision is not needed.
+torchvision is not needed; `integer_resize` gives these bits on other devices too.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eomt.errors import ProcessorError
+from eomt.integer_resize import resize_bilinear
 
 Size = int | Mapping[str, int | None]
 """A processor's `size`: {"shortest_edge": pixels, "longest_edge": pixels or None}, or the shortest edge alone."""
@@ -89,6 +90,8 @@ def resize_with_torch(image: Tensor, size: tuple[int, int], resample: int) -> Te
         raise ProcessorError(f"resample {resample!r}: torch has only {known}. Choose one, or EomtImageProcessorPil.")
     # On a CPU torch resamples uint8 in integer arithmetic; elsewhere it has to pass through float32.
     dtype, on_cpu = image.dtype, image.device.type == "cpu"
+    if dtype == torch.uint8 and mode == "bilinear" and not on_cpu:
+        return resize_bilinear(image, size)
     direct = dtype in (torch.float32, torch.float64) or (dtype == torch.uint8 and on_cpu)
     pixels = image[None] if direct else image[None].float()
     if mode == "nearest-exact":
