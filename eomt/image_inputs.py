@@ -8,6 +8,7 @@ drawn on the pixels as they are stored, and their tools do not apply it either.
 import struct
 import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch import Tensor
 from eomt.errors import ImageInputError
 from eomt.image_modes import FILE_FORMATS, mode_problem
 
-ImageLike = Image.Image | NDArray[Any] | Tensor | str | Path
+ImageLike = Image.Image | NDArray[Any] | Tensor | str | Path | BytesIO
+"""A path, or the content of a file in memory, is opened by Pillow."""
 ImageInput = ImageLike | Sequence[ImageLike]
 
 _WHITE = (255, 255, 255, 255)
@@ -28,7 +30,7 @@ _WHITE = (255, 255, 255, 255)
 
 def list_images(images: ImageInput, ndim: int = 3) -> list[ImageLike]:
     """A flat list of single images of `ndim` axes, out of one, a sequence of them, or a batch with one axis more."""
-    if isinstance(images, str | Path | Image.Image):
+    if isinstance(images, str | Path | BytesIO | Image.Image):
         return [images]
     if isinstance(images, np.ndarray | Tensor):
         # A greyscale image has one axis less, and is never a batch of rows.
@@ -48,8 +50,8 @@ def rgb_tensor(image: ImageLike, data_format: str | None = None, where: str = "i
 
     The result is a view where it can be, and keeps the memory order: both resamplers are fastest on (h, w, 3).
     """
-    if isinstance(image, str | Path):
-        image = _open(image)
+    if isinstance(image, str | Path | BytesIO):
+        image = _open(image, where)
     if isinstance(image, Image.Image):
         return torch.from_numpy(_rgb_array(image, where)).permute(2, 0, 1)
     pixels = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
@@ -60,8 +62,8 @@ def rgb_tensor(image: ImageLike, data_format: str | None = None, where: str = "i
 
 def label_array(label_map: ImageLike, where: str = "segmentation map") -> NDArray[np.int64]:
     """One label map as an int64 array (h, w). A palette image gives its indices. Raises ImageInputError."""
-    if isinstance(label_map, str | Path):
-        label_map = _open(label_map)
+    if isinstance(label_map, str | Path | BytesIO):
+        label_map = _open(label_map, where)
     array = label_map.cpu().numpy() if isinstance(label_map, Tensor) else np.asarray(label_map)
     if array.ndim != 2:
         raise ImageInputError(f"{where} has shape {array.shape}; it must be (height, width), one id a pixel.")
@@ -70,11 +72,12 @@ def label_array(label_map: ImageLike, where: str = "segmentation map") -> NDArra
     return array.astype(np.int64)
 
 
-def _open(path: str | Path) -> Image.Image:
-    if str(path).startswith(("http://", "https://")):
+def _open(file: str | Path | BytesIO, where: str) -> Image.Image:
+    path = where if isinstance(file, BytesIO) else str(file)
+    if path.startswith(("http://", "https://")):
         raise ImageInputError(f"{path}: addresses are not fetched here; download the image and pass it, or its path.")
     try:
-        with Image.open(path, formats=FILE_FORMATS) as image:
+        with Image.open(file, formats=FILE_FORMATS) as image:
             image.load()
             return image
     except Image.DecompressionBombError as error:

@@ -36,6 +36,18 @@ class ModelError(WorkbenchError):
     """A checkpoint cannot be loaded, or does not fit the dataset."""
 
 
+class StorageError(WorkbenchError):
+    """An object store cannot be used as asked: an unknown scheme, no credentials, no such bucket, a missing package."""
+
+
+class MissingObjectError(StorageError):
+    """There is no such object in the store."""
+
+
+class PassingStorageError(StorageError):
+    """The store could not be reached, or failed, for as long as we tried: it may be over at the next attempt."""
+
+
 class FiftyOneError(WorkbenchError):
     """FiftyOne is not installed, or holds something else than what is asked of it."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.formats.base import TASKS
+from workbench.storage import shown
 
 MANIFEST_VERSION = 1
 MANIFEST = "run.json"
@@ -18,7 +19,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(
-            f"{file.parent}: not a run folder (it has no {MANIFEST}). `workbench predict` makes one."
+            f"{shown(file.parent)}: not a run folder (it has no {MANIFEST}). `workbench predict` makes one."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file}: not readable as JSON ({error}).") from error

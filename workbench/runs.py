@@ -21,8 +21,9 @@ The manifest's keys, all JSON values:
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from workbench.formats.base import Category, Task
 from workbench.manifests import MANIFEST as MANIFEST
 from workbench.manifests import MANIFEST_VERSION, read_manifest
 from workbench.segments import CANDIDATE_SCHEMA
+from workbench.storage import is_url, local_path, remote_runs, shown, url_of
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 
 COMPLETE, INCOMPLETE = "complete", "incomplete"
@@ -49,13 +51,24 @@ class Run:
     """A run on disk. `manifest["identity"]` holds what decides the rows: a resume must agree with it."""
 
     path: Path
+    """Its folder; of a remote run the mirror of it (see `workbench.storage`)."""
     manifest: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
-        """The run in that folder. Raises RunError where it is none, is broken, or is of a newer version."""
-        folder = Path(path)
+        """The run in that folder, or at that URL (s3://, gs://, hf://), where it is fetched as far as it is needed.
+
+        Raises RunError where it is none, is broken, or is of a newer version, and StorageError.
+        """
+        folder = local_path(path)
+        if is_url(path):
+            remote_runs.refresh(folder)
         return cls(folder, read_manifest(folder / MANIFEST))
+
+    @property
+    def place(self) -> str:
+        """What `open` takes, on any machine: the URL of a remote run, else the folder."""
+        return shown(self.path)
 
     @classmethod
     def newest(cls, root: Path = DEFAULT_ROOT) -> "Run":
@@ -88,9 +101,10 @@ class Run:
     def dataset(self) -> catalog.DatasetDefinition:
         """The definition that the run was made with, or the one of its name where that file is gone."""
         made_with = self.manifest["dataset"]
-        path = Path(made_with["definition"])
+        made_of = made_with["definition"]
         try:
-            return catalog.read(path) if path.exists() else catalog.find(made_with["name"])
+            there = is_url(made_of) or Path(made_of).exists()
+            return catalog.read(local_path(made_of)) if there else catalog.find(made_with["name"])
         except DatasetError as error:
             raise RunError(f"{self.path}: its dataset cannot be found: {error}") from error
 
@@ -144,14 +158,14 @@ class Run:
         """Every predicted and ground-truth segment with its match. Raises RunError before `workbench evaluate`."""
         file = self.path / "matches.parquet"
         if not file.exists():
-            raise RunError(f"{self.path}: not evaluated yet. Run `workbench evaluate {self.path}`.")
+            raise RunError(f"{self.place}: not evaluated yet. Run `workbench evaluate {self.place}`.")
         return pq.read_table(file)
 
     def metrics(self) -> dict[str, Any]:
         """What `workbench evaluate` measured. Raises RunError before that."""
         file = self.path / "metrics.json"
         if not file.exists():
-            raise RunError(f"{self.path}: not evaluated yet. Run `workbench evaluate {self.path}`.")
+            raise RunError(f"{self.place}: not evaluated yet. Run `workbench evaluate {self.place}`.")
         try:
             metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -161,7 +175,7 @@ class Run:
     def updated(self, **changes: Any) -> "Run":
         """The same run with those manifest keys replaced, on disk too."""
         manifest = {**self.manifest, **changes}
-        write_json(self.path / MANIFEST, manifest)
+        write_json(self.path / MANIFEST, manifest, remote_runs.placing(self.path))
         return Run(self.path, manifest)
 
 
@@ -180,7 +194,7 @@ def new_manifest(
         "status": INCOMPLETE,
         "dataset": {
             "name": definition.name,
-            "definition": str(definition.source.resolve()),
+            "definition": shown(definition.source.resolve()),
             "format": definition.format,
         },
         "task": task,
@@ -201,13 +215,13 @@ def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = Tru
         run = Run.open(path)
         if not resume:
             raise RunError(
-                f"{path}: a run is there already. Name another folder with --out, or resume it with --resume."
+                f"{shown(path)}: a run is there already. Name another folder with --out, or resume it with --resume."
             )
         _CLAIM.check_identity(path, run.manifest.get("identity", {}), manifest["identity"])
         return run
     _CLAIM.refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / MANIFEST, manifest)
+    write_json(path / MANIFEST, manifest, remote_runs.placing(path))
     return Run.open(path)
 
 
@@ -216,9 +230,18 @@ def writer(run: Run) -> SegmentStoreWriter:
     return SegmentStoreWriter(run.path)
 
 
-def lock(path: Path, option: str = "--out") -> AbstractContextManager[None]:
-    """Hold the run folder, made if need be, for writing: see `Claim.lock`. Raises RunError; `option` is its remedy."""
-    return _CLAIM.lock(path, option)
+@contextmanager
+def lock(path: Path, option: str = "--out") -> Iterator[None]:
+    """Hold the run folder, made if need be, for writing: see `Claim.lock` and, of a remote run, `remote_runs.held`.
+
+    Raises RunError, whose remedy is `option`, and StorageError.
+    """
+    if url_of(path) is None:
+        with _CLAIM.lock(path, option):
+            yield
+    else:
+        with _CLAIM.hold(path, option), remote_runs.held(path):
+            yield
 
 
 def discard(path: Path) -> None:
@@ -226,18 +249,28 @@ def discard(path: Path) -> None:
     _CLAIM.discard(path)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that `path` is at every moment the old file or the new one, whole."""
+def erase(path: Path) -> None:
+    """Take away a run, and its folder where nothing else is in it; the caller holds the lock."""
+    if url_of(path) is not None:
+        remote_runs.erase(path)
+    for name in ("predictions", "candidates", "images"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    (path / MANIFEST).unlink(missing_ok=True)
+    discard(path)
+
+
+def write_json(path: Path, value: Any, place: remote_runs.Placing = Path.replace) -> None:
+    """Write JSON so that `path` is at every moment the old file or the new one, whole; `place` puts it there."""
     partial = claims.partial(path)
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    place(partial, path)
     sync_folder(path.parent)
 
 
 def is_free(path: Path) -> bool:
     """Whether a run can begin there: nothing is there, or only what a process killed at its very start leaves."""
-    return _CLAIM.is_free(path)
+    return _CLAIM.is_free(path) if url_of(path) is None else remote_runs.is_free(path)

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from workbench.errors import SegmentTableError
 from workbench.segments import DAMAGED_PARQUET, IMAGE_SCHEMA, SEGMENT_SCHEMA, concat, read_parquet, write_parquet
+from workbench.storage import ensure, shown
+from workbench.storage.remote_runs import Placing, placing
 
 CANDIDATES = "candidates"
 """The folder of `segments.CANDIDATE_SCHEMA`."""
@@ -48,6 +50,7 @@ class SegmentStore:
 
     def segments(self) -> pa.Table:
         """The whole segment table. For data sets that do not fit in memory, use `chunks`."""
+        self._fetch(self.parts)
         return read_parquet([self._segments_file(part) for part in self.parts], self.schema)
 
     def count_images(self) -> int:
@@ -56,10 +59,12 @@ class SegmentStore:
 
     def count_segments(self) -> int:
         """Rows of the segment table, from the shards' footers alone."""
+        self._fetch(self.parts)
         return sum(_footer(self._segments_file(part)).num_rows for part in self.parts)
 
     def has_null(self, column: str) -> bool:
         """Whether a row of the segment table has no value there, from the shards' footers alone."""
+        self._fetch(self.parts)
         place = self.schema.get_field_index(column)
         for part in self.parts:
             footer = _footer(self._segments_file(part))
@@ -76,6 +81,7 @@ class SegmentStore:
         """
         every = pa.array([image_id for ids in chunks_of_ids for image_id in ids], pa.string())
         located, begin = self.locate(every), 0
+        self._fetch(self.parts)
         for ids in chunks_of_ids:
             yield self.rows(ids, self.parts_at(located[begin : begin + len(ids)]))
             begin += len(ids)
@@ -130,12 +136,17 @@ class SegmentStore:
         self._kept[part] = table
         return table
 
+    def _fetch(self, parts: Sequence[str]) -> None:
+        """Of a remote run: the shards of segments that its mirror lacks, together."""
+        ensure(self.segments_folder / part for part in parts)
+
     def _segments_file(self, part: str) -> Path:
         """The segments of a committed shard. Raises SegmentTableError where they are lost."""
-        file = self.segments_folder / part
+        file, images = self.segments_folder / part, self.images_folder / part
+        ensure([file])
         if not file.exists():
             raise SegmentTableError(
-                f"{file}: missing, so the rows of its images are lost. Delete {self.images_folder / part} too, and "
+                f"{shown(file)}: missing, so the rows of its images are lost. Delete {shown(images)} too, and "
                 "run the same `workbench predict` or `workbench import` again: it makes what is missing."
             )
         return file
@@ -148,6 +159,7 @@ class SegmentStoreWriter:
         self.store = SegmentStore(folder, segments)
         self.store.segments_folder.mkdir(parents=True, exist_ok=True)
         self.store.images_folder.mkdir(parents=True, exist_ok=True)
+        self._place = placing(folder)
         self._remove_uncommitted()
         self._next = 1 + max(map(_part_number, self.store.parts), default=-1)
 
@@ -160,9 +172,9 @@ class SegmentStoreWriter:
         name = f"part-{self._next:05d}.parquet"
         if candidates is not None:
             self._candidates_folder.mkdir(exist_ok=True)
-            _write_atomically(candidates, self._candidates_folder / name)
-        _write_atomically(segments, self.store.segments_folder / name)
-        _write_atomically(images, self.store.images_folder / name)
+            _write_atomically(candidates, self._candidates_folder / name, self._place)
+        _write_atomically(segments, self.store.segments_folder / name, self._place)
+        _write_atomically(images, self.store.images_folder / name, self._place)
         self._next += 1
 
     @property
@@ -203,12 +215,12 @@ def _part_number(name: str) -> int:
     return int(name.removeprefix("part-").removesuffix(".parquet"))
 
 
-def _write_atomically(table: pa.Table, path: Path) -> None:
+def _write_atomically(table: pa.Table, path: Path, place: Placing) -> None:
     partial = path.with_name(f".{path.name}.partial")  # a leading dot hides it from pandas, DuckDB and Arrow datasets
     write_parquet(table, partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
-    partial.replace(path)
+    place(partial, path)
     sync_folder(path.parent)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workbench.catalog.definitions import FORMATS, Archive, DatasetDefinition, parse, read
 from workbench.errors import DatasetError, did_you_mean
+from workbench.storage import local_path, shown
 
 __all__ = [
     "FORMATS",
@@ -34,9 +35,12 @@ def search_path() -> tuple[Path, ...]:
 
 
 def find(name_or_path: str) -> DatasetDefinition:
-    """The definition of that name, or in that TOML file. Raises DatasetError naming near misses and where it looked."""
+    """The definition of that name, or in that TOML file, which may be remote.
+
+    Raises DatasetError naming near misses and where it looked, and StorageError.
+    """
     if name_or_path.endswith(".toml") or os.sep in name_or_path:
-        return read(Path(name_or_path).expanduser())
+        return read(local_path(name_or_path).expanduser())
     known = names()
     if name_or_path not in known:
         looked = ", ".join(str(folder) for folder in search_path())
@@ -59,4 +63,4 @@ def names() -> dict[str, Path]:
 def name_or_path(name: str, source: Path) -> str:
     """What to write for a dataset on the command line: its name where that leads to `source`, else that path."""
     known = names().get(name)
-    return name if known is not None and known.resolve() == source.resolve() else str(source)
+    return name if known is not None and known.resolve() == source.resolve() else shown(source)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from workbench.errors import DatasetError, did_you_mean
+from workbench.storage import fetch, is_url, local_path, shown
 
 FORMATS = ("coco", "ade20k", "images")
 FILE_KEYS = ("images", "panoptic", "panoptic_png", "instances", "annotations", "instance_id_to_semantic_id")
@@ -42,7 +43,8 @@ class DatasetDefinition:
     """The TOML file itself."""
     format: str
     root: Path
-    """Absolute, `~` and environment variables expanded; a relative one starts at the TOML file's folder."""
+    """Absolute, `~` and environment variables expanded; a relative one starts at the TOML file's folder. Of a URL the
+    mirror's path: see `workbench.storage`."""
     title: str = ""
     images: str | None = None
     """Folder of images."""
@@ -84,14 +86,20 @@ class DatasetDefinition:
         """The class table's file."""
         if self.classes is None:
             return None
+        if is_url(self.classes):
+            return local_path(self.classes)
         return Path(os.path.normpath(self.source.parent / self.classes))  # `..` counts even before the folder exists
 
     def resolve(self, relative: str) -> Path:
-        """`relative` below the root. Raises DatasetError where it is absolute or climbs out by `..`.
+        """`relative` below the root, or the place that it is the URL of.
+
+        Raises DatasetError where it is absolute or climbs out by `..`.
 
         A link is followed: who wrote the definition also laid out the root. Names from annotation files are not
         trusted that far: see `formats/paths.py`.
         """
+        if is_url(relative):
+            return local_path(relative)
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             raise DatasetError(
@@ -102,14 +110,20 @@ class DatasetDefinition:
 
 
 def read(path: Path) -> DatasetDefinition:
-    """The definition in a TOML file. Raises DatasetError for a missing file, bad TOML, and unknown or missing keys."""
+    """The definition in a TOML file; a remote one, and a remote class table, are fetched.
+
+    Raises DatasetError for a missing file, bad TOML, and unknown or missing keys, and StorageError.
+    """
+    fetch([path])
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such dataset definition.") from None
+        raise DatasetError(f"{shown(path)}: no such dataset definition.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a readable TOML file ({error}).") from error
-    return parse(raw, path)
+    definition = parse(raw, path)
+    fetch([definition.class_table] if definition.class_table else [])
+    return definition
 
 
 def parse(raw: Mapping[str, Any], source: Path) -> DatasetDefinition:
@@ -175,7 +189,9 @@ def _root(text: str, source: Path) -> Path:
         expanded = expand(text)
     except DatasetError as error:
         raise DatasetError(f"{source}: {error}") from None
-    return Path(os.path.abspath(source.parent / expanded))  # noqa: PTH100 - unlike Path.resolve it keeps links
+    if is_url(expanded):
+        return local_path(expanded)
+    return Path(os.path.abspath(source.parent / local_path(expanded)))  # noqa: PTH100 - unlike Path.resolve it keeps links
 
 
 def _archives(raw: Any, source: Path) -> list[Archive]:
@@ -230,7 +246,10 @@ def expand(text: str) -> str:
             )
         return default
 
+    expanded = _VARIABLE.sub(value, text)
+    if "://" in expanded:
+        return expanded
     try:
-        return str(Path(_VARIABLE.sub(value, text)).expanduser())
+        return str(Path(expanded).expanduser())
     except RuntimeError as error:  # `~name` of a user who does not exist
         raise DatasetError(f"{text!r} names no folder ({error}). Write the path out.") from None

@@ -17,6 +17,7 @@ from workbench.formats.pictures import UNDECODABLE, decode_fully
 from workbench.formats.problems import KINDS, Problem, Severity
 from workbench.formats.rows import Entry, GroundTruthSource
 from workbench.formats.tasks import annotation_kinds
+from workbench.storage import exists, shown
 
 _EXAMPLES = 5
 _AT_ONCE = 256  # images in flight
@@ -80,11 +81,12 @@ def check(definition: DatasetDefinition, progress: Progress | None = None) -> Re
     try:
         images = _images(dataset)
         if not images:
-            place = "the JSON" if definition.format == "coco" else definition.resolve(definition.images or ".")
+            place = "the JSON" if definition.format == "coco" else shown(definition.resolve(definition.images or "."))
             found.add([Problem("no_images", definition.name, f"there are none in {place}")])
         found.add(dataset.problems() if isinstance(dataset, AnnotatedDataset | ImagesDataset) else [])
         sizes = _check_images(definition, images, found, report)
         if isinstance(dataset, AnnotatedDataset):
+            dataset.fetch_pictures()
             for kind, source in dataset.sources.items():
                 segments[kind] = _check_source(kind, source, sizes, found, report)
     except DatasetError as error:
@@ -118,10 +120,10 @@ def _missing_files(definition: DatasetDefinition) -> Iterator[Problem]:
     """Files that the definition names and that are not there."""
     kinds = annotation_kinds(definition)
     for key in FILE_KEYS:
-        if (relative := getattr(definition, key)) is None or (path := definition.resolve(relative)).exists():
+        if (relative := getattr(definition, key)) is None or exists(path := definition.resolve(relative)):
             continue
         optional = key in definition.optional and key not in kinds.values()
-        yield Problem("optional_missing" if optional else "file_missing", key, f"{path} does not exist")
+        yield Problem("optional_missing" if optional else "file_missing", key, f"{shown(path)} does not exist")
 
 
 def _images(dataset: Dataset) -> Sequence[ImageRecord]:
@@ -136,7 +138,7 @@ def _check_images(
 ) -> dict[str, Size]:
     """The (height, width) of each image that can be decoded."""
     if definition.images is None:
-        found.add([Problem("no_images_folder", str(definition.source), "no key `images`")])
+        found.add([Problem("no_images_folder", shown(definition.source), "no key `images`")])
         return {}
     sizes = {}
     with thread_pool() as pool:
@@ -151,18 +153,18 @@ def _check_images(
 
 
 def _check_image(image: ImageRecord) -> tuple[Size | None, list[Problem]]:
-    where = f"image {image.image_id}"
+    where, place = f"image {image.image_id}", shown(image.path)
     try:
         size_hw, rotated, mode = decode_fully(image.path)
     except FileNotFoundError:
-        return None, [Problem("image_missing", where, f"{image.path} does not exist")]
+        return None, [Problem("image_missing", where, f"{place} does not exist")]
     except Image.DecompressionBombError as error:
-        return None, [Problem("image_too_large", where, f"{image.path} ({error})")]
+        return None, [Problem("image_too_large", where, f"{place} ({error})")]
     except UNDECODABLE as error:
-        return None, [Problem("image_undecodable", where, f"{image.path} ({error})")]
+        return None, [Problem("image_undecodable", where, f"{place} ({error})")]
     problems = [Problem("image_rotated", where, "its EXIF orientation is not upright")] if rotated else []
     if not_rgb := mode_problem(mode):
-        problems.append(Problem("image_mode", where, f"{image.path} {not_rgb}"))
+        problems.append(Problem("image_mode", where, f"{place} {not_rgb}"))
     if image.size_hw not in (None, size_hw):
         detail = f"the file is {size_hw} (height, width), the annotations say {image.size_hw}"
         problems.append(Problem("image_size", where, detail))

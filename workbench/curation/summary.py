@@ -9,6 +9,7 @@ from workbench.catalog.definitions import FILE_KEYS, DatasetDefinition
 from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.tasks import is_present, offered_tasks
+from workbench.storage import exists, shown
 
 
 def list_datasets() -> list[dict[str, Any]]:
@@ -39,7 +40,7 @@ def describe(definition: DatasetDefinition) -> dict[str, Any]:
         categories = read_class_table(definition.class_table).categories
     return {
         **line,
-        "source": str(definition.source),
+        "source": shown(definition.source),
         "ground_truth": offered_tasks(definition),
         "files": [_file(definition, key) for key in FILE_KEYS if getattr(definition, key) is not None],
         "images": images,
@@ -62,7 +63,7 @@ def _line(definition: DatasetDefinition) -> dict[str, Any]:
         "title": definition.title,
         "format": definition.format,
         "tasks": list(offered_tasks(definition)),
-        "root": str(definition.root),
+        "root": shown(definition.root),
         "present": is_present(definition),
         "bundled": definition.bundled,
     }
@@ -70,4 +71,4 @@ def _line(definition: DatasetDefinition) -> dict[str, Any]:
 
 def _file(definition: DatasetDefinition, key: str) -> dict[str, Any]:
     path: Path = definition.resolve(getattr(definition, key))
-    return {"key": key, "path": str(path), "exists": path.exists(), "optional": key in definition.optional}
+    return {"key": key, "path": shown(path), "exists": exists(path), "optional": key in definition.optional}

@@ -48,9 +48,15 @@ class Claim:
     def lock(self, folder: Path, option: str = "--out") -> Iterator[None]:
         """Hold the folder, made if need be, for writing; the system lets go of it however the process ends.
 
-        Raises RunError as `refuse_foreign` does, for a folder that cannot be written, and for one that is held.
+        Raises RunError as `refuse_foreign` and `hold` do.
         """
         self.refuse_foreign(folder, option)
+        with self.hold(folder, option):
+            yield
+
+    @contextmanager
+    def hold(self, folder: Path, option: str = "--out") -> Iterator[None]:
+        """As `lock`, whatever the folder holds. Raises RunError for one that cannot be written, and for one held."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = (folder / _LOCK).open("a+", encoding="utf-8")

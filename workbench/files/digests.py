@@ -21,7 +21,7 @@ def content_digests(paths: Sequence[Path]) -> list[str]:
     What is remembered lies in the cache folder; where that cannot be written, every file is read. Raises DatasetError
     for a file that is there and cannot be read.
     """
-    states = [_state(path) for path in paths]
+    states = [file_state(path) for path in paths]
     remembered = _recall(paths)
     digests = []
     fresh = []
@@ -47,7 +47,7 @@ def text_digest(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _state(path: Path) -> str | None:
+def file_state(path: Path) -> str | None:
     """Changes whenever the file may have; None where there is none."""
     try:
         status = path.stat()

@@ -4,6 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,10 +21,11 @@ from workbench.formats.coco_json import CocoFile, read_coco_file
 from workbench.formats.coco_panoptic import PanopticSource
 from workbench.formats.derive import Derivation, merged_by_category, things_of
 from workbench.formats.label_maps import instance_id_source, semantic_source
-from workbench.formats.paths import Folder
+from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.problems import Problem, refuse
 from workbench.formats.rows import Converted, Entry, GroundTruthSource, to_tables
 from workbench.formats.tasks import Kind, annotation_kinds, offered_tasks
+from workbench.storage import exists, fetch, shown
 
 _FINGERPRINT_VERSION = 1
 _MOST_THREADS = 8  # decoding PNGs and encoding masks release the interpreter lock
@@ -109,6 +111,18 @@ class AnnotatedDataset(Dataset):
         """Everything wrong that shows without opening a picture."""
         return self.file_problems + [problem for source in self.sources.values() for problem in source.problems]
 
+    @cached_property
+    def pictures(self) -> list[Path]:
+        """The pictures of all annotations, existing or not; remote ones are fetched. Raises UnsafeNameError."""
+        paths = [path for source in self.sources.values() for path in source.pictures()]
+        fetch(paths)
+        return paths
+
+    def fetch_pictures(self) -> None:
+        """Make local copies of remote annotations' pictures. A name that leads out of its folder is told elsewhere."""
+        with suppress(UnsafeNameError):
+            _ = self.pictures
+
     def ground_truth(self, task: Task, images_per_table: int = 256) -> Iterator[tuple[pa.Table, pa.Table]]:
         """See `Dataset.ground_truth`.
 
@@ -117,6 +131,7 @@ class AnnotatedDataset(Dataset):
         source, derive = self._route(task)
         refuse(self.file_problems)
         refuse(source.problems)
+        self.fetch_pictures()
         entries = sorted(source.entries, key=lambda entry: entry.record.ordinal)
         if derive is things_of:  # an instances file would list its images so
             entries = [replace(entry, ordinal=ordinal) for ordinal, entry in enumerate(entries)]
@@ -138,9 +153,8 @@ class AnnotatedDataset(Dataset):
         singles += [definition.class_table] if definition.class_table else []
         if definition.instance_id_to_semantic_id:
             singles.append(existing(definition, "instance_id_to_semantic_id"))
-        pictures = [path for source in self.sources.values() for path in source.pictures()]
         images = [f"{image.image_id} {image.file_name}" for image in self.image_map.values()]
-        digests = content_digests([*singles, *pictures])
+        digests = content_digests([*singles, *self.pictures])
         return text_digest([f"fingerprint {_FINGERPRINT_VERSION}", settings, *digests, *images])
 
     def _route(self, task: Task) -> tuple[GroundTruthSource, Derivation | None]:
@@ -156,12 +170,16 @@ class AnnotatedDataset(Dataset):
 
 
 def existing(definition: DatasetDefinition, key: str) -> Path:
-    """The path behind a key. Raises DatasetError, naming the remedies, where it does not exist."""
+    """The path behind a key, a remote file fetched. Raises DatasetError, naming remedies, where it does not exist."""
     path = definition.resolve(getattr(definition, key))
-    if not path.exists():
-        fetch = f"Run `workbench datasets download {definition.name}`, or correct" if definition.archives else "Correct"
+    if key != "annotations":
+        fetch([path])
+    if not exists(path):
+        remedy = "Correct"
+        if definition.archives:
+            remedy = f"Run `workbench datasets download {definition.name}`, or correct"
         raise DatasetError(
-            f"{definition.name}: {path} does not exist. {fetch} `root` or `{key}` in {definition.source}."
+            f"{definition.name}: {shown(path)} does not exist. {remedy} `root` or `{key}` in {definition.source}."
         )
     return path
 

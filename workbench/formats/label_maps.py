@@ -13,6 +13,7 @@ from workbench.formats.paths import Folder, UnsafeNameError
 from workbench.formats.pictures import PictureError, read_label_png
 from workbench.formats.problems import Problem
 from workbench.formats.rows import Converted, Entry, Segment, void_row
+from workbench.storage import is_folder
 
 InstanceMap = Mapping[int, int]
 """Instance id -> category id."""
@@ -39,7 +40,7 @@ class LabelMapSource:
         self._void = frozenset(void)
         self._unknown_code = unknown_code
         self.entries = [Entry(image, image.ordinal) for image in images]
-        self.problems = self._orphans() if maps.path.is_dir() else []
+        self.problems = self._orphans() if is_folder(maps.path) else []
 
     def _orphans(self) -> list[Problem]:
         expected = {entry.record.image_id + self._suffix for entry in self.entries}

@@ -1,5 +1,6 @@
 """Opening images and label maps: arrays and sizes, or what is wrong with the file."""
 
+import errno
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eomt.image_modes import FILE_FORMATS
+from workbench.errors import MissingObjectError
 from workbench.formats.problems import Problem
+from workbench.storage import readable
 
 UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
@@ -24,6 +27,17 @@ class PictureError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(f"{problem.where}: {problem.detail}")
         self.problem = problem
+
+
+def open_picture(path: Path) -> Image.Image:
+    """An image, its pixels not yet read; a remote one comes over the network.
+
+    Raises one of `UNDECODABLE` (FileNotFoundError for a missing object too), PassingStorageError or StorageError.
+    """
+    try:
+        return Image.open(readable(path), formats=FILE_FORMATS)
+    except MissingObjectError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error)) from error
 
 
 def read_panoptic_png(path: Path, where: str) -> NDArray[np.int32]:
@@ -48,8 +62,8 @@ def read_label_png(path: Path, where: str) -> NDArray[np.integer]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header. Raises one of `UNDECODABLE`."""
-    with Image.open(path, formats=FILE_FORMATS) as image:
+    """(height, width) from the file's header. Raises one of `UNDECODABLE`, and StorageError."""
+    with open_picture(path) as image:
         return image.height, image.width
 
 
@@ -58,7 +72,7 @@ def decode_fully(path: Path) -> tuple[tuple[int, int], bool, str]:
 
     JPEGs are decoded at an eighth of their size: enough to notice damage. Raises one of `UNDECODABLE`.
     """
-    with Image.open(path, formats=FILE_FORMATS) as image:
+    with open_picture(path) as image:
         size_hw = image.height, image.width
         rotated = image.getexif().get(_ORIENTATION, 1) != 1
         image.draft(None, (max(image.width // 8, 1), max(image.height // 8, 1)))

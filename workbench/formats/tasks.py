@@ -2,6 +2,7 @@
 
 from workbench.catalog.definitions import DatasetDefinition
 from workbench.formats.base import TASKS, Task
+from workbench.storage import exists
 
 Kind = Task
 """Annotations are of the same three kinds as tasks; panoptic ones serve all three."""
@@ -41,8 +42,8 @@ def is_present(definition: DatasetDefinition) -> bool:
     """Whether the files that the definition needs are there: its images and each annotation that is not optional."""
     needed = [definition.images] if definition.images is not None else []
     needed += [getattr(definition, key) for key in annotation_kinds(definition).values()]
-    return all(definition.resolve(path).exists() for path in needed)
+    return all(exists(definition.resolve(path)) for path in needed)
 
 
 def _exists(definition: DatasetDefinition, key: str) -> bool:
-    return definition.resolve(getattr(definition, key)).exists()
+    return exists(definition.resolve(getattr(definition, key)))

@@ -1,7 +1,6 @@
 """`import_predictions`: other people's prediction files -> a complete run folder, or none at all."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from workbench.imports.index_png import IndexPng
 from workbench.prediction.run_folder import choose_folder, run_name
 from workbench.runs import Run
 from workbench.segments import image_table
+from workbench.storage import local_path
 from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
 
 _IMAGES_PER_SHARD = 128
@@ -53,7 +53,7 @@ def import_predictions(
     predictions = _open_source(path, opened, format, None if png is None else Path(png))
     manifest = _manifest(predictions, path, opened, format)
     name = run_name(opened.definition.name, predictions.task, path.stem)
-    folder = choose_folder(name, manifest["identity"], resume=True) if out is None else Path(out)
+    folder = choose_folder(name, manifest["identity"], resume=True) if out is None else local_path(out)
     with runs.lock(folder):
         run = runs.create_or_resume(folder, manifest)
         if run.complete and not run.lost_images:
@@ -61,7 +61,7 @@ def import_predictions(
         try:
             return _write(run, predictions, opened.images(), progress or (lambda done, total: None))
         except (WorkbenchError, OSError):
-            _remove(run)
+            runs.erase(run.path)  # predictions that break their format leave no run behind
             raise
 
 
@@ -118,14 +118,6 @@ def _write(
         progress(len(done) + begin + len(shard), len(records))
     provenance = {**run.manifest["provenance"], "finished": _now()}
     return run.completed(provenance=provenance)
-
-
-def _remove(run: Run) -> None:
-    """Take away what this import put into the folder: predictions that break their format leave no run behind."""
-    for folder in (run.store.segments_folder, run.store.images_folder):
-        shutil.rmtree(folder, ignore_errors=True)
-    (run.path / runs.MANIFEST).unlink()
-    runs.discard(run.path)
 
 
 def _image_rows(records: Sequence[ImageRecord], sizes: Mapping[str, tuple[int, int]]) -> pa.Table:

@@ -15,6 +15,8 @@ from eomt.resizing import canvas_size
 from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE
 from workbench.errors import ModelError
 from workbench.formats.base import TASKS, Task
+from workbench.storage import local_path, url_of
+from workbench.storage.checkpoints import local_checkpoint
 
 BUNDLED_CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 TASK_KEY = "segmentation_task"
@@ -73,11 +75,14 @@ def task_in_name(name: str) -> Task | None:
 def place_of(model_id: str) -> str:
     """What eomt reads for a bundled name, a folder (~ is expanded) or a hub id.
 
-    A bundled name means the same wherever a command runs: a folder of that name is written as a path, `./NAME`.
+    A bundled name means the same wherever a command runs: a folder of that name is written as a path, `./NAME`. A
+    remote checkpoint is fetched, and its local folder given; hf://owner/name is the hub id. Raises StorageError.
     """
+    if url_of(model_id) is not None:
+        return local_checkpoint(model_id)
     if model_id in {folder.name for folder in BUNDLED_CHECKPOINTS.iterdir()}:
         return str(BUNDLED_CHECKPOINTS / model_id)
-    folder = Path(model_id).expanduser()
+    folder = local_path(model_id).expanduser()
     return str(folder) if folder.is_dir() else model_id
 
 

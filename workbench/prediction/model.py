@@ -26,6 +26,7 @@ from workbench.prediction.encode import Failed, Prediction
 from workbench.prediction.options import TaskOptions
 from workbench.prediction.profiling import DECODE, MODEL, POST_PROCESS, PREPARE, Profile
 from workbench.prediction.segments_of import segments
+from workbench.storage import readable, shown
 
 SEED = 0
 """Of everything random in a prediction."""
@@ -76,7 +77,7 @@ class Predictor:
     def prepare(self, path: Path) -> Prepared:
         """Read and preprocess an image; safe to call from several threads. Raises ImageInputError."""
         with self._profile.stage(DECODE):
-            image = rgb_tensor(path, where=str(path))  # (3, h, w)
+            image = rgb_tensor(readable(path), where=shown(path))  # (3, h, w)
         self._check_not_too_thin((int(image.shape[1]), int(image.shape[2])), path)
         with self._profile.stage(PREPARE):
             batch = self.processor.preprocess([image], return_tensors="pt")

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eomt.errors import EomtError, ImageInputError
-from workbench.errors import DatasetError
+from workbench.errors import DatasetError, MissingObjectError, StorageError
 from workbench.formats.base import ImageRecord
 from workbench.prediction.encode import Failed
 from workbench.prediction.model import Prepared
+from workbench.storage import shown, url_of
 
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 
@@ -19,14 +20,19 @@ def reader(prepare: Callable[[Path], Prepared], images_folder: Path) -> Callable
     A file that is missing, broken or not of the size that the annotations declare gives Failed: it could not be scored,
     and the other images can. Raises DatasetError for what is not the file's fault and may be over on the next attempt,
     since a resume does not try failed images again: an input/output error, a permission, too many open files, too
-    little memory, or that the whole images folder is gone, as when a disk is unmounted.
+    little memory, that the whole images folder is gone, as when a disk is unmounted, or that an object store fails
+    longer than it is asked again (`workbench.storage.retrying`).
     """
 
     def read(record: ImageRecord) -> Prepared | Failed:
         try:
             prepared = prepare(record.path)
+        except MissingObjectError as error:
+            return Failed(str(error))
+        except StorageError as error:
+            raise DatasetError(f"{error} Then run the same command again to go on.") from error
         except (ImageInputError, OSError, MemoryError) as error:
-            if not images_folder.is_dir():
+            if url_of(images_folder) is None and not images_folder.is_dir():
                 raise DatasetError(f"{images_folder}: the images folder is not there (any more).") from error
             if reason := _passing(error):
                 raise DatasetError(
@@ -60,7 +66,7 @@ def _passing(error: Exception) -> str | None:
 def _sentence(record: ImageRecord, error: Exception) -> str:
     if isinstance(error, ImageInputError):
         return str(error)
-    return f"{record.path}: cannot be read as an image ({type(error).__name__}: {error})."
+    return f"{shown(record.path)}: cannot be read as an image ({type(error).__name__}: {error})."
 
 
 def _checked_size(prepared: Prepared, record: ImageRecord) -> Prepared | Failed:
@@ -68,6 +74,6 @@ def _checked_size(prepared: Prepared, record: ImageRecord) -> Prepared | Failed:
         return prepared
     (height, width), (declared_height, declared_width) = prepared.size_hw, record.size_hw
     return Failed(
-        f"{record.path}: the file has {width}x{height} pixels (width x height), the annotations declare "
+        f"{shown(record.path)}: the file has {width}x{height} pixels (width x height), the annotations declare "
         f"{declared_width}x{declared_height}. Replace the file, or correct the annotations."
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.files.claims import first_fitting
-from workbench.runs import DEFAULT_ROOT, MANIFEST, Run, is_free
+from workbench.runs import DEFAULT_ROOT, Run, is_free
+from workbench.storage import shown
 
 
 def run_name(dataset: str, task: str, model: str) -> str:
@@ -27,9 +28,7 @@ def choose_folder(name: str, identity: Mapping[str, Any], resume: bool, root: Pa
 
 def _identity(folder: Path) -> Any:
     """The identity of the run in a folder, None where there is no readable run."""
-    if not (folder / MANIFEST).exists():
-        return None
     try:
-        return Run.open(folder).manifest.get("identity")
+        return Run.open(shown(folder)).manifest.get("identity")
     except RunError:
         return None

@@ -13,7 +13,7 @@ def summary(run: Run) -> dict[str, Any]:
     images = run.images()
     failed = images.filter(pc.equal(images["status"], FAILED))
     return {
-        "path": str(run.path),
+        "path": run.place,
         "status": run.manifest["status"],
         "task": run.task,
         "images": images.num_rows,

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eomt.image_modes import FILE_FORMATS
 from workbench import rle
-from workbench.formats.pictures import UNDECODABLE
+from workbench.formats.pictures import UNDECODABLE, open_picture
 
 Color = tuple[int, int, int]
 Window = tuple[int, int, int, int]
@@ -38,7 +37,7 @@ class Shape:
 def read_image(path: Path, size_hw: tuple[int, int] | None) -> Image.Image:
     """The image as RGB; an even grey where it cannot be read, or is not of the size that its segments have."""
     try:
-        with Image.open(path, formats=FILE_FORMATS) as image:
+        with open_picture(path) as image:
             if size_hw in (None, (image.height, image.width)):
                 return image.convert("RGB")
     except UNDECODABLE:
