@@ -43,10 +43,10 @@ def import_command(
         click.echo(f"Note: {note}.", err=True)
     images, segments = len(run.images()), run.store.count_segments()
     if as_json:
-        click.echo(json.dumps({"path": str(run.path), "task": run.task, "images": images, "segments": segments}))
+        click.echo(json.dumps({"path": run.place, "task": run.task, "images": images, "segments": segments}))
         return
     click.echo(f"{segments} segments in {images} images of {run.manifest['dataset']['name']} ({run.task}).", err=True)
-    click.echo(run.path)
+    click.echo(run.place)
 
 
 @click.command("export")

@@ -6,7 +6,6 @@ An object appears, and is replaced, as a whole: a reader sees the old bytes or t
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -20,7 +19,8 @@ WRITABLE = ("s3", "gs")
 """Stores that runs can be written to: both can make an object only where there is none."""
 _VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash", "xet_hash", "blob_id")
 _TIME_KEYS = ("LastModified", "updated", "mtime", "last_modified", "created")
-_SECONDS_REMEMBERED = 30  # what `exists` has found
+_SECONDS_REMEMBERED = 30
+_seen: dict[str, float] = {}  # what `exists` has found, and when: a definition asks for the same places many times
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,24 @@ def state(url: str) -> ObjectState | None:
 def exists(place: str | os.PathLike[str]) -> bool:
     """Whether there is an object at a remote place or below it, or a file or folder at a plain path.
 
-    A store is asked again after half a minute at the earliest; offline the local copies are. Raises StorageError where
+    What was there half a minute ago is not asked for again; offline the local copies are. Raises StorageError where
     there is no such bucket.
     """
     url = url_of(place)
     if url is None or offline():
         return local_path(place).exists()
-    return _exists(url, int(monotonic() / _SECONDS_REMEMBERED))
+    if url not in _seen or monotonic() - _seen[url] > _SECONDS_REMEMBERED:
+        try:
+            attempt(url, lambda files: files.info(url))
+        except MissingObjectError:
+            return False
+        _seen[url] = monotonic()
+    return True
 
 
 def is_folder(place: str | os.PathLike[str]) -> bool:
     """Whether a plain path is a folder, or there are objects below a remote place: there are no empty folders there."""
     return local_path(place).is_dir() if url_of(place) is None else exists(place)
-
-
-@lru_cache(maxsize=1024)
-def _exists(url: str, period: int) -> bool:
-    try:
-        attempt(url, lambda files: files.info(url))
-    except MissingObjectError:
-        return False
-    return True
 
 
 def listing(url: str, deep: bool = True) -> dict[str, ObjectState]:
@@ -83,6 +80,16 @@ def listing(url: str, deep: bool = True) -> dict[str, ObjectState]:
         for name, about in found.items()
         if name.startswith(prefix) and about["type"] == "file" and not name.endswith("/")
     }
+
+
+def entries(url: str) -> set[str]:
+    """The names of the objects and folders directly below a URL. Raises StorageError."""
+    try:
+        found = attempt(url, lambda files: files.ls(url, detail=False))
+    except MissingObjectError:
+        return set()
+    prefix = url.partition("://")[2] + "/"
+    return {name.removeprefix(prefix).rstrip("/") for name in found if name.startswith(prefix)} - {""}
 
 
 def _entries(files: Any, url: str) -> dict[str, Mapping[str, Any]]:

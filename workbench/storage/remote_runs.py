@@ -9,10 +9,11 @@ kill at any point leaves the store as it would leave a folder.
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from workbench.errors import RunError, StorageError
+from workbench.files.locks import exclusive
 from workbench.storage import leases, mirror, objects
 from workbench.storage.leases import Lease
 from workbench.storage.objects import ObjectState
@@ -24,7 +25,7 @@ Placing = Callable[[Path, Path], None]
 
 _MANIFEST, _METRICS = "run.json", "metrics.json"
 _FOLDERS = ("predictions", "candidates", "images")
-_SHARD = re.compile(r"part-\d+\.parquet")
+_SHARD = re.compile(rf"({'|'.join(_FOLDERS)})/part-\d+\.parquet")
 _BESIDE = re.compile(r"[^./][^/]*\.(json|parquet|csv)")  # the manifest, and what evaluations and audits leave
 
 _leases: dict[Path, Lease] = {}  # of this process, by mirror
@@ -33,11 +34,16 @@ _leases: dict[Path, Lease] = {}  # of this process, by mirror
 def refresh(folder: Path, results: bool = True) -> None:
     """Bring a mirror up to its run: manifest, image tables and, if wanted, what evaluations left.
 
-    Copies of segments that are out of date go; `mirror.ensure` fetches them when they are read. Offline nothing
-    happens. Raises StorageError.
+    Copies of segments that are out of date go; `mirror.ensure` fetches them when they are read. What the store lacks
+    goes too, unless a process of this machine is writing to the run. Offline nothing happens. Raises StorageError.
     """
-    if not offline():
-        _bring_up(folder, _files(_url(folder)), results)
+    if offline():
+        return
+    listed = _files(_url(folder))
+    _bring_up(folder, listed, results)
+    if folder.is_dir():
+        with suppress(BlockingIOError), exclusive(folder / leases.NAME, wait=False):  # else a writer is at work here
+            _remove_lost(folder, listed)
 
 
 @contextmanager
@@ -83,7 +89,7 @@ def erase(folder: Path) -> None:
 
 def is_free(folder: Path) -> bool:
     """Whether there is nothing at all in the store, or a lock alone."""
-    return not set(objects.listing(_url(folder))) - {leases.NAME}
+    return not objects.entries(_url(folder)) - {leases.NAME}
 
 
 def _bring_up(folder: Path, listed: Mapping[str, ObjectState], results: bool) -> None:
@@ -99,7 +105,7 @@ def _bring_up(folder: Path, listed: Mapping[str, ObjectState], results: bool) ->
 
 
 def _remove_lost(folder: Path, listed: Mapping[str, ObjectState]) -> None:
-    """Take out of a mirror what its run does not have; nobody else is writing to it."""
+    """Take out of a mirror what its run does not have; the caller holds the mirror's own lock."""
     shards = [path for name in _FOLDERS for path in (folder / name).glob("part-*.parquet")]
     beside = [path for path in folder.glob("*") if _BESIDE.fullmatch(path.name) and path.is_file()]
     for path in (*shards, *beside):
@@ -159,22 +165,18 @@ def _note_sent(path: Path) -> None:
 
 
 def _refuse_foreign(url: str) -> None:
-    listed = objects.listing(url, deep=False)
-    if _MANIFEST not in listed:
-        foreign = sorted({*listed, *objects.listing(url)} - {leases.NAME})
-        if foreign:
-            raise RunError(
-                f"{url}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out."
-            )
+    if objects.state(f"{url}/{_MANIFEST}") is not None:
+        return
+    if foreign := sorted(objects.entries(url) - {leases.NAME}):
+        raise RunError(f"{url}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out.")
 
 
 def _files(url: str) -> Mapping[str, ObjectState]:
-    """The run's files in the store, by name below it. Four requests, and one for each further thousand shards."""
-    found = {name: state for name, state in objects.listing(url, deep=False).items() if _BESIDE.fullmatch(name)}
-    for folder in _FOLDERS:
-        shards = objects.listing(f"{url}/{folder}", deep=False)
-        found |= {f"{folder}/{name}": state for name, state in shards.items() if _SHARD.fullmatch(name)}
-    return found
+    """The run's files in the store, by name below it; none without a manifest. Requests: one, and one a thousand."""
+    if objects.state(f"{url}/{_MANIFEST}") is None:
+        return {}
+    listed = objects.listing(url)
+    return {name: found for name, found in listed.items() if _SHARD.fullmatch(name) or _BESIDE.fullmatch(name)}
 
 
 def _say(text: str) -> None:

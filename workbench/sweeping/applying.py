@@ -17,6 +17,7 @@ from workbench.formats.base import ImageRecord
 from workbench.prediction.encode import OK, PredictedImage, PredictedMap, ShardBuilder
 from workbench.runs import Run
 from workbench.segments import IMAGE_SCHEMA, read_parquet
+from workbench.storage import exists, local_path, shown
 from workbench.sweeping import settings
 from workbench.sweeping.contests import Candidates, candidates_of, contests, pixels_of
 from workbench.sweeping.curve import Setting
@@ -33,6 +34,7 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
     if not run.complete:
         raise RunError(f"{run.path}: incomplete, so no run can be made of it. The command that made it completes it.")
     settings.check(run, setting)
+    out = local_path(out)
     _check_place(out, _manifest(run, setting)["identity"])
     make = {"panoptic": _panoptic_rows, "instance": _instance_rows}[run.task]
     with runs.lock(out, option="--apply"):
@@ -47,8 +49,8 @@ def apply(run: Run, setting: Setting, out: Path) -> Run:
 
 
 def _check_place(out: Path, identity: Mapping[str, Any]) -> None:
-    if (out / runs.MANIFEST).exists() and Run.open(out).manifest["identity"] != identity:
-        raise RunError(f"{out}: another run is there. Name another folder with --apply.")
+    if exists(out / runs.MANIFEST) and Run.open(shown(out)).manifest["identity"] != identity:
+        raise RunError(f"{shown(out)}: another run is there. Name another folder with --apply.")
 
 
 def _manifest(run: Run, setting: Setting) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def _manifest(run: Run, setting: Setting) -> dict[str, Any]:
     chosen: Mapping[str, float | None] = vars(setting)
     identity |= {name: value for name, value in chosen.items() if value is not None}
     made_by = {
-        "sweep": str(run.path),
+        "sweep": run.place,
         "workbench": workbench.__version__,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -21,6 +21,7 @@ from eomt.label_maps import read_label_map
 from eomt.training import Batch
 from workbench.errors import DatasetError
 from workbench.formats.base import ImageRecord
+from workbench.storage import readable, shown
 from workbench.training.annotations import Annotations
 from workbench.training.augmentation import Augmentation, augment
 
@@ -66,16 +67,16 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 def _read(record: ImageRecord, declared_hw: tuple[int, ...]) -> Tensor:
     try:
-        image = rgb_tensor(record.path)
+        image = rgb_tensor(readable(record.path), where=shown(record.path))
     except Exception as error:  # a decoder that meets arbitrary bytes raises what it likes
         raise DatasetError(
-            f"{record.path}: cannot be read as an image ({type(error).__name__}: {error}). Replace it, or take it out "
-            "of the annotations."
+            f"{shown(record.path)}: cannot be read as an image ({type(error).__name__}: {error}). Replace it, or take "
+            "it out of the annotations."
         ) from error
     if tuple(image.shape[1:]) != declared_hw:
         raise DatasetError(
-            f"{record.path}: the file has {image.shape[1]}x{image.shape[2]} pixels (height x width), the annotations "
-            f"declare {declared_hw[0]}x{declared_hw[1]}. Replace the file, or correct the annotations."
+            f"{shown(record.path)}: the file has {image.shape[1]}x{image.shape[2]} pixels (height x width), the "
+            f"annotations declare {declared_hw[0]}x{declared_hw[1]}. Replace the file, or correct the annotations."
         )
     return image
 

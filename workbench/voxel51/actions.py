@@ -16,6 +16,7 @@ from workbench.formats import open_dataset
 from workbench.formats.base import Dataset
 from workbench.prediction.progress import Progress as PredictionProgress
 from workbench.runs import MANIFEST, Run
+from workbench.storage import exists, local_path
 from workbench.voxel51.browse import push
 from workbench.voxel51.ordering import Order
 from workbench.voxel51.prelabel import prelabel
@@ -128,8 +129,8 @@ def mark_reviewed(name: str, sample_ids: Collection[str], reviewed: bool = True)
 
 def dataset_of(target: Target) -> Dataset:
     """The workbench's dataset behind a FiftyOne dataset: by the definition that was pushed, or by its name."""
-    source = Path(target.info["definition"])
-    return open_dataset(catalog.read(source) if source.exists() else catalog.find(target.info["dataset"]))
+    source = local_path(target.info["definition"])
+    return open_dataset(catalog.read(source) if exists(source) else catalog.find(target.info["dataset"]))
 
 
 def image_ids(target: Target, sample_ids: Collection[str]) -> list[str]:

@@ -13,6 +13,7 @@ from bson import ObjectId
 from workbench.errors import FiftyOneError
 from workbench.exports.values import class_labels
 from workbench.formats.base import Category, Dataset, ImageRecord
+from workbench.storage import ensure, shown
 from workbench.voxel51 import names
 from workbench.voxel51.documents import Document
 from workbench.voxel51.installed import fiftyone
@@ -57,8 +58,10 @@ class Target:
         self.dataset.save()
 
     def add_images(self, records: Iterable[ImageRecord], sizes_hw: Mapping[str, tuple[int, int] | None]) -> int:
-        """Add the samples that are not there yet; returns how many those were."""
+        """Add the samples that are not there yet, remote images fetched; returns how many those were."""
         fo, added, batch = self.fo, 0, []
+        records = list(records)
+        ensure(record.path for record in records)  # the App shows files
         for record in records:
             if record.image_id in self.sample_ids:
                 continue
@@ -158,7 +161,7 @@ def open_target(dataset: Dataset, categories: Sequence[Category], name: str | No
     about = {
         "version": _VERSION,
         "dataset": dataset.definition.name,
-        "definition": str(dataset.definition.source.resolve()),
+        "definition": shown(dataset.definition.source.resolve()),
     }
     if fo.dataset_exists(name):
         existing = existing_target(name)
