@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, Checkpoint, ope
 from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
 from workbench.prediction.encode import Failed, PredictedImage, PredictedMap, PredictedMasks, ShardBuilder
+from workbench.prediction.encoded import BatchEncoder, EncodedBatch
 from workbench.prediction.interrupt import stop_on_signals
 from workbench.prediction.model import Prepared
 from workbench.prediction.reading import reader
@@ -370,7 +371,7 @@ def test_a_ctrl_c_behind_a_batchs_submission_commits_after_that_batch(monkeypatc
     done: list[str] = []
 
     class SlowWriter:
-        def add(self, predicted: Callable[[], Sequence[PredictedImage]]) -> None:
+        def add(self, batch: EncodedBatch) -> None:
             time.sleep(0.2)
             done.append("added")
 
@@ -379,7 +380,8 @@ def test_a_ctrl_c_behind_a_batchs_submission_commits_after_that_batch(monkeypatc
 
     monkeypatch.setattr(pipeline, "deque", Interrupting)
     with pytest.raises(KeyboardInterrupt), stop_on_signals() as stop:
+        take = pipeline.one_after_another([[RECORD]])
         pipeline.run_batches(
-            [[RECORD]], lambda record: Failed("gone"), cast(Any, None), cast(Any, SlowWriter()), stop, workers=1
+            take, lambda record: Failed("gone"), cast(Any, None), BatchEncoder([]), SlowWriter(), stop, workers=1
         )
     assert done == ["added", "committed"]

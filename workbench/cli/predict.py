@@ -54,7 +54,12 @@ class BatchSize(click.ParamType[int | str]):
     help="Inputs of a forward pass. auto: 2 on a CPU; on a GPU 16 of 640x640, in proportion for other sizes. Halved "
     "where memory runs out.",
 )
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N. auto: the GPU where there is one.")
+@click.option(
+    "--device",
+    default="auto",
+    help="auto, cpu, cuda, cuda:N, or several GPUs with a process each: cuda:0,1. auto: the GPU where there is one; "
+    "with Ray, those of the cluster.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
@@ -93,7 +98,33 @@ class BatchSize(click.ParamType[int | str]):
     type=click.FloatRange(0, 1),
     help="Panoptic: keep the queries whose class score exceeds it (default 0.05 with --keep-candidates).",
 )
-@click.option("--workers", type=click.IntRange(1), help="Threads that read images. Default: one a core, at most 8.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads that read images, of each process. Default: one a core that it has, at most 8.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Processes on this machine, among which its cores, or the GPUs of --device, are divided. Default: one a GPU "
+    "named, or one.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="local: this machine. ray: workers on a Ray cluster, which needs the extra [ray]. Rows are the same, and "
+    "either goes on with what the other began.",
+)
+@click.option(
+    "--num-workers",
+    type=click.IntRange(1),
+    help="With --engine ray. Default: one a GPU of the cluster, or one a node where it has none.",
+)
+@click.option(
+    "--address",
+    help="With --engine ray: the cluster's, auto or host:port. Default: one on this machine that ends with the run.",
+)
 @click.option("--profile", is_flag=True, help="Tell each stage's share of the time, and what limits the run.")
 @click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")
@@ -111,6 +142,8 @@ def predict(dataset: str, as_json: bool, images: TextIO | None, **options: Any) 
     workbench predict --dataset scenes_val
     workbench predict --dataset coco_val --task instance --limit 100
     workbench predict --dataset mine.toml --model my_model/ --classes common --out runs/mine
+    workbench predict --dataset coco_val --device cuda:0,1
+    workbench predict --dataset coco_val --engine ray --address auto
     """
     # Here and not above: torch takes a second, which --help must not wait for.
     from workbench.prediction.api import predict as predict_dataset

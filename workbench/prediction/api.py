@@ -2,19 +2,17 @@
 
 import os
 from collections.abc import Collection
-from pathlib import Path
 
 from workbench import runs
-from workbench.errors import OptionError
 from workbench.prediction.device import choose_batch_size
+from workbench.prediction.engines.choosing import chosen_engine
 from workbench.prediction.options import CANDIDATE_FLOOR
 from workbench.prediction.plan import make_plan
 from workbench.prediction.progress import Progress, on_stderr
 from workbench.prediction.run_folder import choose_folder
 from workbench.prediction.session import run_session
 from workbench.runs import Run
-
-_MOST_WORKERS = 8
+from workbench.storage import local_path
 
 
 def predict(
@@ -37,6 +35,10 @@ def predict(
     keep_candidates: bool = False,
     candidate_floor: float | None = None,
     workers: int | None = None,
+    engine: str = "local",
+    processes: int | None = None,
+    num_workers: int | None = None,
+    address: str | None = None,
     profile: bool = False,
     resume: bool = True,
     progress: Progress | bool = True,
@@ -52,7 +54,8 @@ def predict(
             this very run, so that the same call resumes, and another one never touches it.
         root: the folder of run folders, where `out` is not given.
         batch_size: inputs of a forward pass, or "auto": see `workbench.prediction.device`.
-        device: "auto", "cpu", "cuda", "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N"; "cuda:0,1" runs one process on each of those GPUs. With Ray "auto",
+            "cpu" or "cuda": which GPU is Ray's affair.
         dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
         limit: only the first so many images.
         images: only these, by id or file name; the run's manifest keeps their ids, and it is scored on them alone.
@@ -64,14 +67,21 @@ def predict(
         keep_candidates: panoptic: keep the queries below the threshold too, so that `workbench.sweep` gives the
             numbers of other thresholds without the model.
         candidate_floor: those that score above it (0.05); giving it keeps them.
-        workers: threads that read images; by default one a CPU core, at most 8.
+        workers: threads that read images, of each process; by default one a CPU core that it has, at most 8.
+        engine: "local": this machine; "ray": workers on a Ray cluster, which needs the extra `[ray]`. The rows are the
+            same, and a run that one engine began another goes on with.
+        processes: so many processes on this machine, the cores, or the GPUs that `device` names, divided among them.
+        num_workers: with Ray: by default one a GPU of the cluster, or one a machine where there is none.
+        address: with Ray: of the cluster ("auto", "host:port", "ray://host:port"); without it one is started here and
+            ended with the run.
         profile: tell what share of the time each stage takes and what limits the run, and keep it in the manifest
             (`provenance.sessions[-1].profile`).
         resume: go on with an incomplete run of the same identity; a complete one is returned as it is.
         progress: True tells stderr, False nothing.
 
     Raises:
-        WorkbenchError, EomtError: the dataset, the checkpoint, an option or the run folder cannot be used, and why.
+        WorkbenchError, EomtError: the dataset, the checkpoint, an option, the engine or the run folder cannot be used,
+            and why.
         Interrupted: Ctrl-C or SIGTERM; what is complete is kept. It is a KeyboardInterrupt.
     """
     given = {
@@ -82,26 +92,20 @@ def predict(
         "candidate_floor": CANDIDATE_FLOOR if keep_candidates and candidate_floor is None else candidate_floor,
     }
     model_id = None if model is None else os.fspath(model)
-    plan = make_plan(os.fspath(dataset), model_id, task, limit, device, dtype, classes, given, images)
-    readers = _checked_workers(workers)
-    manifest = plan.manifest()
-    folder = Path(out) if out is not None else choose_folder(plan.name, manifest["identity"], resume, Path(root))
-    choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)  # told before a folder is made
-    with runs.lock(folder):
-        run = runs.create_or_resume(folder, manifest, resume)
-        with _shown(progress) as shown:
-            if run.complete and not run.lost_images:
-                shown.note(f"{folder} is complete already; nothing to do. --no-resume predicts anew.")
-                return run
-            return run_session(run, plan, shown, batch_size, readers, profile)
-
-
-def _checked_workers(workers: int | None) -> int:
-    if workers is None:
-        return min(_MOST_WORKERS, os.cpu_count() or 1)
-    if workers < 1:
-        raise OptionError(f"--workers is {workers}; it must be at least 1.")
-    return workers
+    with chosen_engine(engine, device, processes, num_workers, address, workers) as chosen:
+        plan = make_plan(os.fspath(dataset), model_id, task, limit, chosen.device, dtype, classes, given, images)
+        manifest = plan.manifest()
+        folder = local_path(out or root)
+        if out is None:
+            folder = choose_folder(plan.name, manifest["identity"], resume, folder)
+        choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)  # told before a folder is made
+        with runs.lock(folder):
+            run = runs.create_or_resume(folder, manifest, resume)
+            with _shown(progress) as shown:
+                if run.complete and not run.lost_images:
+                    shown.note(f"{run.place} is complete already; nothing to do. --no-resume predicts anew.")
+                    return run
+                return run_session(run, plan, shown, batch_size, chosen, profile)
 
 
 def _shown(progress: Progress | bool) -> Progress:

@@ -24,6 +24,7 @@ from workbench.prediction.device import choose_device, choose_dtype
 from workbench.prediction.model import SEED
 from workbench.prediction.options import TaskOptions, task_options
 from workbench.prediction.run_folder import run_name
+from workbench.storage import is_folder, shown
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def make_plan(
     model: str | None = None,
     task: str | None = None,
     limit: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     dtype: str = "auto",
     classes: str = "exact",
     given: Mapping[str, float | int | None] | None = None,
@@ -85,7 +86,8 @@ def make_plan(
 ) -> Plan:
     """The plan for a dataset's name or TOML file; `given` holds the task's own options, None where not given.
 
-    With `images`, ids or file names, only those, in the dataset's order.
+    With `images`, ids or file names, only those, in the dataset's order. A torch.device is taken as it is: it may be
+    one that only other machines have.
 
     Raises DatasetError, ModelError, CheckpointError or OptionError, each naming what to change.
     """
@@ -100,7 +102,7 @@ def make_plan(
     options = task_options(chosen_task, given or {}, classes)
     categories = defaults.categories_for(dataset, checkpoint, chosen_task)
     matched = match_classes(checkpoint.config.id2label, categories, chosen_task, options.classes)
-    chosen_device = choose_device(device)
+    chosen_device = device if isinstance(device, torch.device) else choose_device(device)
     plan = Plan(
         dataset,
         _chosen(dataset, images)[:limit],
@@ -151,13 +153,13 @@ def _chosen(dataset: Dataset, images: Collection[str] | None) -> Sequence[ImageR
 
 def _check_images(plan: Plan) -> None:
     name = plan.dataset.definition.name
-    if not plan.images_folder.is_dir():
+    if not is_folder(plan.images_folder):
         raise DatasetError(
-            f"{name}: its images folder {plan.images_folder} is not there. "
+            f"{name}: its images folder {shown(plan.images_folder)} is not there. "
             f"`workbench datasets show {name}` tells where it should be and how to get it."
         )
     if not plan.records:
-        raise DatasetError(f"{name}: it has no images ({plan.images_folder}).")
+        raise DatasetError(f"{name}: it has no images ({shown(plan.images_folder)}).")
 
 
 def _command() -> str:

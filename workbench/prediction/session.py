@@ -1,31 +1,24 @@
 """One process's share of a run: predict the images that are missing, and record who did it, with what and when."""
 
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-import torch
-
-from eomt.auto import load_model
 from workbench import runs
 from workbench.formats.base import ImageRecord
-from workbench.prediction.candidates import CandidateBuilder
-from workbench.prediction.device import DTYPES, choose_batch_size
-from workbench.prediction.encode import ShardBuilder
+from workbench.prediction.device import choose_batch_size
+from workbench.prediction.engines.base import Engine
+from workbench.prediction.engines.work import WorkerSpec, portable_model, stage_profile
 from workbench.prediction.interrupt import Interrupted, stop_on_signals
-from workbench.prediction.model import Predictor
-from workbench.prediction.pipeline import ShardWriter, run_batches
+from workbench.prediction.pipeline import ShardWriter
 from workbench.prediction.plan import Plan, versions
-from workbench.prediction.profiling import Profile, StageProfile, as_text
+from workbench.prediction.profiling import Profile, as_text
 from workbench.prediction.progress import Progress
-from workbench.prediction.reading import reader
 from workbench.runs import INCOMPLETE, Run
 
 
 def run_session(
-    run: Run, plan: Plan, progress: Progress, batch_size: int | str, workers: int, profiled: bool = False
+    run: Run, plan: Plan, progress: Progress, batch_size: int | str, engine: Engine, profiled: bool = False
 ) -> Run:
     """Predict what `run` lacks; the caller holds its lock. Raises Interrupted where the user stops it.
 
@@ -34,47 +27,45 @@ def run_session(
     batch_size = _batch_size(run, plan, batch_size)
     store = runs.writer(run)
     done = store.done_image_ids()
-    progress.note(_announcement(run, plan, batch_size))
-    profile = _profile(plan) if profiled else Profile()
-    predictor = _load(plan, batch_size, progress, profile)
-    session: dict[str, Any] = {
-        "started": _now(),
-        "device": str(plan.device),
-        "batch_size": batch_size,
-        "workers": workers,
-        "versions": versions(),
-    }
-    if run.lost_images:
-        progress.note(f"{run.path} was complete, but {run.lost_images} of its images are lost: predicting them again.")
-        run = run.updated(status=INCOMPLETE)
-    run = _with_session(run, session, first=True)
-    progress.start(len(done), len(plan.records))
-    profile.start()
-    interrupted = False
-    with stop_on_signals() as stop:
-        try:
-            run_batches(
-                list(missing_batches(plan.records, batch_size, done)),
-                reader(predictor.prepare, plan.images_folder),
-                predictor,
-                ShardWriter(store, ShardBuilder(predictor.categories), progress, _candidates(plan, predictor), profile),
-                stop,
-                workers,
-                profile,
+    progress.note(_announcement(run, plan, batch_size, engine))
+    profile = stage_profile(plan.device) if profiled else Profile()
+    with engine.started(_spec(run, plan, batch_size, engine.readers, profiled), progress.note, profile) as started:
+        session: dict[str, Any] = {
+            "started": _now(),
+            "engine": engine.name,
+            "num_workers": engine.num_workers,
+            "device": str(plan.device),
+            "devices": list(engine.devices),
+            "batch_size": batch_size,
+            "workers": engine.readers,
+            "versions": versions(),
+        }
+        if run.lost_images:
+            progress.note(
+                f"{run.place} was complete, but {run.lost_images} of its images are lost: predicting them again."
             )
-        except KeyboardInterrupt:
-            interrupted = True
-    images = run.images().num_rows
-    session |= {"finished": _now(), "batch_size": predictor.batch_size, "images": images - len(done)}
-    if measured := profile.result(images - len(done), workers):
-        progress.note(as_text(measured, workers))
+            run = run.updated(status=INCOMPLETE)
+        run = _with_session(run, session, first=True)
+        progress.start(len(done), len(plan.records))
+        batches = list(missing_batches(plan.records, batch_size, done))
+        interrupted = False
+        with stop_on_signals() as stop:
+            try:
+                started.run(batches, ShardWriter(store, progress, profile), stop)
+            except KeyboardInterrupt:
+                interrupted = True
+        images = run.images().num_rows
+        session |= {"finished": _now(), "batch_size": started.batch_size, "images": images - len(done)}
+        measured = started.profile(images - len(done))
+    if measured:
+        progress.note(as_text(measured, engine.readers))
         session["profile"] = measured
     if images == len(plan.records):
         return _with_session(run, session).completed()
     _with_session(run, session)
     assert interrupted or stop.requested
     raise Interrupted(
-        f"Stopped: {images} of {len(plan.records)} images are in {run.path}. Run the same command again to go on."
+        f"Stopped: {images} of {len(plan.records)} images are in {run.place}. Run the same command again to go on."
     )
 
 
@@ -87,10 +78,6 @@ def missing_batches(
             yield batch
 
 
-def _candidates(plan: Plan, predictor: Predictor) -> CandidateBuilder | None:
-    return None if plan.options.candidate_floor is None else CandidateBuilder(predictor.categories)
-
-
 def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
     """As `choose_batch_size`, but "auto" keeps an earlier session's: another size may round differently."""
     sessions = run.manifest["provenance"]["sessions"]
@@ -99,34 +86,25 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
     return choose_batch_size(wanted, plan.device, plan.checkpoint.config.image_size_hw)
 
 
-def _profile(plan: Plan) -> StageProfile:
-    """A GPU is waited for after each forward pass: only then is the model's time its own."""
-    on_gpu = plan.device.type == "cuda"
-    return StageProfile(partial(torch.cuda.synchronize, plan.device) if on_gpu else None)
-
-
-def _load(plan: Plan, batch_size: int, progress: Progress, profile: Profile) -> Predictor:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = load_model(plan.checkpoint.place, dtype=torch.float32, device=plan.device)
-    for warning in caught:
-        progress.note(f"Note: {warning.message}")
-    return Predictor(
-        model,
+def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool) -> WorkerSpec:
+    return WorkerSpec(
+        portable_model(plan.checkpoint),
+        run.manifest["identity"]["weights_sha256"],
         plan.checkpoint.processor,
         plan.options,
         plan.classes,
-        batch_size=batch_size,
-        dtype=DTYPES[plan.dtype],
-        note=progress.note,
-        profile=profile,
+        plan.dtype,
+        batch_size,
+        plan.images_folder,
+        readers,
+        profiled,
     )
 
 
-def _announcement(run: Run, plan: Plan, batch_size: int) -> str:
+def _announcement(run: Run, plan: Plan, batch_size: int, engine: Engine) -> str:
     return (
         f"{plan.options.task} segmentation of {plan.dataset.definition.name} ({len(plan.records)} images) with "
-        f"{plan.checkpoint.model_id} on {plan.device} ({plan.dtype}, batch size {batch_size}) into {run.path}"
+        f"{plan.checkpoint.model_id} on {engine.where} ({plan.dtype}, batch size {batch_size}) into {run.place}"
     )
 
 
