@@ -25,11 +25,11 @@ from workbench.bench.torch_device import device_name, on_device
 from workbench.formats.base import Category, ImageRecord, Task
 from workbench.prediction.classes import ClassMap
 from workbench.prediction.device import DTYPES, choose_device
-from workbench.prediction.encode import ShardBuilder
+from workbench.prediction.encoded import BatchEncoder
 from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.model import Predictor
 from workbench.prediction.options import task_options
-from workbench.prediction.pipeline import ShardWriter, run_batches
+from workbench.prediction.pipeline import ShardWriter, one_after_another, run_batches
 from workbench.prediction.progress import Progress
 from workbench.prediction.reading import reader
 from workbench.store import SegmentStore, SegmentStoreWriter
@@ -81,9 +81,10 @@ class OurPipeline:
         batches = [self._records[start : start + size] for start in range(0, len(self._records), size)]
         progress = Progress()
         progress.start(0, len(self._records))
-        writer = ShardWriter(SegmentStoreWriter(out), ShardBuilder(CATEGORIES), progress)
+        writer = ShardWriter(SegmentStoreWriter(out), progress)
         read = reader(self._predictor.prepare, self._records[0].path.parent)
-        run_batches(batches, read, self._predictor, writer, StopRequest(), self._workers)
+        take = one_after_another(batches)
+        run_batches(take, read, self._predictor, BatchEncoder(CATEGORIES), writer, StopRequest(), self._workers)
         return SegmentStore(out).segments()
 
 
