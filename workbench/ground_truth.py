@@ -1,14 +1,18 @@
 """Ground truth, converted once: the same shards as a run's, cached under the dataset's fingerprint.
 
-    $WORKBENCH_CACHE/ground_truth/<fingerprint>-<task>-v1.1/   segments/, images/, ground_truth.json
+    $WORKBENCH_CACHE/ground_truth/<fingerprint>-<task>-v1.2/   segments/, images/, ground_truth.json
 
 A conversion is written beside its place and renamed into it when complete, so a folder of that name is whole. Two
-processes that want the same one wait for each other.
+processes that want the same one wait for each other. Each conversion takes away those that nobody has read for
+`DAYS_KEPT` days: of annotations that have changed since, and of earlier versions.
 """
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from workbench.errors import DatasetError
@@ -18,8 +22,12 @@ from workbench.formats.base import Dataset, Task
 from workbench.segments import SCHEMA_VERSION
 from workbench.store import SegmentStore, SegmentStoreWriter, sync_folder
 
-CONVERSION_VERSION = 1
-"""Counts up when the readers give other rows for the same files."""
+CONVERSION_VERSION = 2
+"""Counts up when the readers give other rows for the same files, or refuse files that they took before: what laxer
+checks let in is not served from the cache."""
+
+DAYS_KEPT = 90.0
+"""Since a conversion was last asked for."""
 
 SEGMENTS = "segments"
 COMPLETE = "ground_truth.json"
@@ -46,12 +54,31 @@ def load(dataset: Dataset, task: Task, progress: Progress | None = None) -> Segm
             with exclusive(root / f"{folder.name}.lock"):
                 if not (folder / COMPLETE).exists():
                     _convert(dataset, task, folder, progress)
+                    _prune(root)
         except OSError as error:
             raise DatasetError(
                 f"cannot keep the ground truth of {dataset.definition.name} in {root} ({error}). "
                 "Set WORKBENCH_CACHE to a folder that can be written."
             ) from error
+    _note_use(folder)
     return SegmentStore(folder, SEGMENTS)
+
+
+def _note_use(folder: Path) -> None:
+    """The marker's time of modification is that of the last use; a cache that others own is read all the same."""
+    with suppress(OSError):
+        os.utime(folder / COMPLETE)
+
+
+def _prune(root: Path) -> None:
+    """Take away what was not used for `DAYS_KEPT` days, markers first: what is left of it then counts for nothing."""
+    oldest = time.time() - DAYS_KEPT * 86_400
+    for marker in root.glob(f"*/{COMPLETE}"):
+        with suppress(OSError):  # gone meanwhile, held by another process, or another user's
+            if marker.stat().st_mtime < oldest:
+                with exclusive(root / f"{marker.parent.name}.lock", wait=False):
+                    marker.unlink()
+                    shutil.rmtree(marker.parent)
 
 
 def _convert(dataset: Dataset, task: Task, folder: Path, progress: Progress | None) -> None:

@@ -8,8 +8,9 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from workbench.consoles import PrintableConsole
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -62,7 +63,7 @@ class Bar(Silent):
             TextColumn(wording),
             TimeRemainingColumn(),
             TextColumn("left"),
-            console=Console(stderr=True),
+            console=PrintableConsole(stderr=True),
         )
         self._task = self._bar.add_task(what, total=None, **fields)
 

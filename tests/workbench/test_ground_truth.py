@@ -86,6 +86,23 @@ def test_folder_without_its_marker_is_converted_again(definition):
     assert ground_truth.load(opened(definition), "panoptic").segments().to_pylist() == rows(definition, "panoptic")
 
 
+def test_what_was_converted_under_laxer_checks_is_converted_again(definition, monkeypatch):
+    first = ground_truth.load(opened(definition), "panoptic")
+    monkeypatch.setattr(ground_truth, "CONVERSION_VERSION", ground_truth.CONVERSION_VERSION + 1)
+    assert ground_truth.load(opened(definition), "panoptic").folder != first.folder
+
+
+def test_a_conversion_takes_away_those_that_nobody_has_read_for_long(definition, tmp_path):
+    old, used = (ground_truth.load(opened(definition), task).folder for task in ("panoptic", "semantic"))
+    long_ago = time.time() - (ground_truth.DAYS_KEPT + 1) * 86_400
+    for folder in (old, used):
+        os.utime(folder / ground_truth.COMPLETE, (long_ago, long_ago))
+    ground_truth.load(opened(definition), "semantic")
+    new = ground_truth.load(opened(definition), "instance").folder
+    assert {path for path in old.parent.iterdir() if path.is_dir()} == {used, new}
+    assert ground_truth.load(opened(definition), "panoptic").count_images() == 5
+
+
 def test_two_processes_convert_once_and_both_read_it(definition, cache):
     program = (
         "import sys, time\nfrom workbench import catalog, ground_truth\nfrom workbench.formats import open_dataset\n"

@@ -24,11 +24,12 @@ from workbench.errors import OptionError, RunError
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.resampling import Bootstrap
 from workbench.formats.base import TASKS, Category, ImageRecord, Task
+from workbench.printable import printable
 from workbench.report.api import report
 from workbench.runs import Run
 
-# Markup, template and mathtext syntax, quotes, and a character that turns the direction of reading round.
-HOSTILE = """<img src=x onerror="alert(1)">'&{{ 7*7 }}</script>$\\frac$|`\u202e"""
+# Markup, template and mathtext syntax, quotes, a terminal's code, and a character that turns reading round.
+HOSTILE = """<img src=x onerror="alert(1)">'&{{ 7*7 }}</script>$\\frac$|`\x1b[2J\u202e"""
 SCENE = np.array([[1, 1, 1, 2, 2, 7], [1, 1, 1, 2, 2, 7], [0, 0, 0, 7, 7, 7]]).repeat(8, axis=0).repeat(8, axis=1)
 BUNDLED = REPOSITORY / "workbench" / "checkpoints" / "eomt_scenes_panoptic"
 LISTED = (Listed(1, 1), Listed(2, 2), Listed(7, 7))
@@ -152,8 +153,8 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path):
     page = written(scored_run(tmp_path / "evil", hostile, worn(images)), hostile, tmp_path / "b")
     assert [tag for tag, _ in page.tags if tag != "text"] == [tag for tag, _ in expected.tags if tag != "text"]
     assert page.raw == expected.raw
-    assert any(f"{HOSTILE}1" in text for text in page.text)
-    assert any(HOSTILE in (image["alt"] or "") for image in page.all("img"))
+    assert any(f"{printable(HOSTILE)}1" in text for text in page.text)
+    assert any(printable(HOSTILE) in (image["alt"] or "") for image in page.all("img"))
     markdown = (tmp_path / "b" / "report.md").read_text(encoding="utf-8")
     assert "<img" not in markdown.replace("\\<", "") and "\\<img" in markdown
 

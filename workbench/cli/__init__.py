@@ -14,6 +14,7 @@ import click
 from eomt.errors import EomtError
 from workbench import __version__
 from workbench.errors import OptionError, WorkbenchError, did_you_mean
+from workbench.printable import printable_streams
 
 STOPPED = 130
 BROKEN_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
@@ -70,6 +71,11 @@ class LazyGroup(click.Group):
         """The table of `COMMANDS`."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Click's own; names of others, in results and in error messages, cannot steer the terminal."""
+        with printable_streams():
+            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the user can mend becomes one message on stderr and exit code 1."""

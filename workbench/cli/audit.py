@@ -92,12 +92,12 @@ def _json(found: "Audit", top: int, kinds: tuple[Kind, ...], page: Path, view: s
 
 
 def _print(found: "Audit", kinds: tuple[Kind, ...]) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
     from workbench.cli.tables import new_table
+    from workbench.consoles import PrintableConsole
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else _WIDTH)
     counts = new_table(f"Labels in doubt ({found.summary['labels']} labels)", ["suspects", "ranked"])
     for kind, (title, _) in TITLES.items():
         numbers = found.summary["kinds"][kind]

@@ -75,9 +75,9 @@ def compare(
 
 
 def _print_tables(report: Mapping[str, Any], categories: int, images: int) -> None:
-    from rich.console import Console
+    from workbench.consoles import PrintableConsole
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else _WIDTH)
     console.print(f"A: {report['a']}\nB: {report['b']}\n{report['images_compared']} images", highlight=False)
     for table in _tables(report, categories, images):
         console.print(table)

@@ -118,11 +118,10 @@ def stop_at(failed: Sequence[str]) -> None:
 
 
 def _print_tables(metrics: Mapping[str, Any], per_category: bool, with_errors: bool) -> None:
-    from rich.console import Console
-
     from workbench.cli.why_tables import error_tables, slice_tables
+    from workbench.consoles import PrintableConsole
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else _WIDTH)
     for each in _headline(metrics):
         console.print(each)
     if metrics["intervals"]:
@@ -188,10 +187,11 @@ def _category_table(title: str, columns: tuple[str, ...], numbers: dict[str, Any
 @contextmanager
 def evaluation_progress() -> Iterator["Progress"]:
     """A bar on stderr where that is a terminal, else nothing."""
-    from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    from workbench.consoles import PrintableConsole
+
+    with Bar(console=PrintableConsole(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:

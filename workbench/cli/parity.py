@@ -67,9 +67,9 @@ def _report(checks: "Sequence[Check]", rows: "Sequence[Row]", oddities: Mapping[
 
 
 def _print(checks: "Sequence[Check]", rows: "Sequence[Row]", oddities: Mapping[str, int]) -> None:
-    from rich.console import Console
+    from workbench.consoles import PrintableConsole
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else _WIDTH)
     for table in _tables(checks, rows):
         console.print(table)
     click.echo(f"In the data: {', '.join(f'{count} {name}' for name, count in oddities.items())}.", err=True)

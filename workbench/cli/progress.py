@@ -39,10 +39,11 @@ class _Lines:
 
 @contextmanager
 def _bar() -> Iterator[Show]:
-    from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    from workbench.consoles import PrintableConsole
+
+    with Bar(console=PrintableConsole(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int | None) -> None:

@@ -73,9 +73,9 @@ def sweep(
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from rich.console import Console
+    from workbench.consoles import PrintableConsole
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    console = PrintableConsole(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
     console.print(_grid_table(report))
     console.print(_choice_table(report))
     for line in _judgement(report):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from workbench.printable import printable
 from workbench.report.comparison import Pair
 from workbench.report.content import RunContent
 from workbench.report.findings import findings
@@ -15,7 +16,7 @@ def markdown(contents: Sequence[RunContent], pairs: Sequence[Pair] = ()) -> str:
     parts = [line for pair in pairs for line in _pair(pair, contents[0])]
     for content in contents:
         parts.extend(_run(content))
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts) + "\n")
 
 
 def escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import workbench
 from workbench.evaluation.headlines import PREFIXES, paths
+from workbench.printable import printable
 from workbench.report import charts
 from workbench.report.comparison import SHOWN, Pair
 from workbench.report.content import Number, RunContent
@@ -106,13 +107,14 @@ def rendered(template: str, **content: Any) -> str:
         percent=percent, interval=interval, shown=shown, blank=blank, signed=signed, sentence=sentence
     )
     css, script = (_text(name) for name in ("report.css", "report.js"))
-    return environment.get_template(template).render(
+    page = environment.get_template(template).render(
         policy=policy(css, script),
         css=Markup(css),  # our own files: escaping would break them, and their hashes
         script=Markup(script),
         version=workbench.__version__,
         **content,
     )
+    return printable(page)
 
 
 def policy(css: str, script: str) -> str:
