@@ -106,6 +106,15 @@ def test_the_same_rows_in_another_order_agree_and_a_few_pixels_do_not_matter() -
     check_same_rows(ours, rows(("2", 4, None, block(5)), ("1", 3, 0.900001, nearly), ("1", 3, 0.9, block(10))))
 
 
+def test_a_turned_pixel_moves_a_score_by_no_more_than_half_its_share() -> None:
+    nearly = block(20)
+    nearly[0, :4] = False  # 4 of 400 pixels: up to 0.005
+    check_same_rows(rows(("1", 3, 0.9, block(20))), rows(("1", 3, 0.9049, nearly)))
+    for score, mask in ((0.9049, block(20)), (0.9052, nearly)):
+        with pytest.raises(Disagreement):
+            check_same_rows(rows(("1", 3, 0.9, block(20))), rows(("1", 3, score, mask)))
+
+
 @pytest.mark.parametrize(
     "theirs",
     [

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 from workbench.formats.base import Category, ImageRecord
 from workbench.label_map_rle import encode_label_map
+from workbench.mask_rle import encode_masks
 from workbench.segments import concat, image_table, segment_table
 
 if TYPE_CHECKING:
@@ -106,14 +106,9 @@ def _encode_map(prediction: PredictedMap) -> Segments:
 
 
 def _encode_masks(prediction: PredictedMasks) -> Segments:
-    stacked = np.asfortranarray(prediction.masks.transpose(1, 2, 0), dtype=np.uint8)  # (height, width, m)
-    encoded = coco_mask.encode(stacked)
-    index = prediction.mask_index
-    areas = np.count_nonzero(prediction.masks, axis=(1, 2)).astype(np.int64)
-    bboxes = coco_mask.toBbox(encoded).reshape(-1, 4)
-    return Segments(
-        prediction.class_index, prediction.scores, [encoded[i]["counts"] for i in index], areas[index], bboxes[index]
-    )
+    rows, index = encode_masks(prediction.masks), prediction.mask_index
+    counts = [rows.counts[i] for i in index]
+    return Segments(prediction.class_index, prediction.scores, counts, rows.areas[index], rows.bboxes[index])
 
 
 @dataclass
