@@ -21,7 +21,7 @@ from workbench.evaluation.columns import segments_of
 from workbench.evaluation.counted_instances import CountedInstances
 from workbench.evaluation.evaluation import Evaluation, evaluate
 from workbench.evaluation.headlines import headlines
-from workbench.evaluation.passes import ranks_of_ids
+from workbench.evaluation.image_ids import ranks_of_ids
 from workbench.evaluation.resampling import Bootstrap
 
 LISTED = (Listed(1, 1), Listed(2, 2), Listed(7, 7))

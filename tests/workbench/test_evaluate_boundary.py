@@ -22,10 +22,10 @@ from workbench.evaluation.bootstrap import StoredCounts, point
 from workbench.evaluation.columns import segments_of
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.headlines import headlines
+from workbench.evaluation.image_ids import ranks_of_ids
 from workbench.evaluation.instance_ious import Groups, ious_of
 from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.panoptic import PanopticResult
-from workbench.evaluation.passes import ranks_of_ids
 from workbench.evaluation.resampling import Bootstrap
 
 RATIOS = st.sampled_from([0.02, 0.1, 0.15, 0.2, 0.3])

@@ -18,7 +18,7 @@ from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_p
 from workbench import runs
 from workbench.cli import main
 from workbench.errors import EvaluationError, RunError
-from workbench.evaluation import keeping, passes, slices
+from workbench.evaluation import keeping, partitions, slices
 from workbench.evaluation.evaluation import evaluate
 from workbench.formats.base import Category
 from workbench.segments import write_parquet
@@ -103,7 +103,7 @@ def test_neither_chunks_nor_shards_nor_the_order_of_images_move_a_bit(tmp_path_f
     folder, dataset = tmp_path_factory.mktemp("run"), SceneDataset(pair[0])
     together = evaluate(make_run(folder / "a", dataset, pair[1], shard=4), dataset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "IMAGES_PER_CHUNK", 1)
+        patch.setattr(partitions, "IMAGES_PER_CHUNK", 1)
         apart = evaluate(make_run(folder / "b", dataset, pair[1][::-1], shard=1), dataset)
     for task in ("panoptic", "instance", "semantic"):
         assert together.metrics[task] == apart.metrics[task]

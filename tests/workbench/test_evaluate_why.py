@@ -20,7 +20,7 @@ from workbench.cli import main
 from workbench.cli.why_tables import error_tables, slice_tables
 from workbench.errors import OptionError
 from workbench.evaluation import confusion, tide
-from workbench.evaluation.calibration import calibration_json
+from workbench.evaluation.calibration import Reliability, calibration_json
 from workbench.evaluation.columns import segments_of
 from workbench.evaluation.evaluation import evaluate
 from workbench.evaluation.headlines import headlines
@@ -102,10 +102,18 @@ def test_confusion_of_instances_goes_by_score_whatever_the_category():
     assert cells == {(1, 3): 1, (3, 3): 1, (1, -1): 1, (-1, 1): 1}
 
 
+def counted(score, right):
+    """In two portions, as a long table is counted."""
+    counts, half = Reliability(), len(score) // 2
+    counts.add(score[:half], right[:half])
+    counts.add(score[half:], right[half:])
+    return counts
+
+
 def test_calibration_worked_by_hand():
     """Scores 0.9 and 0.8 (of which the first is right) in two bins, 0.05 and 0.1 in one: 0.8 lies in (0.7, 0.8]."""
     score, right = np.array([0.9, 0.8, 0.05, 0.1]), np.array([True, False, False, True])
-    found = calibration_json(score, right)
+    found = calibration_json(counted(score, right))
     bins = {each["low"]: each for each in found["bins"] if each["n"]}
     assert {low: (each["n"], each["precision"]) for low, each in bins.items()} == {
         0.0: (2, 0.5),
@@ -119,12 +127,12 @@ def test_calibration_worked_by_hand():
 
 def test_scores_that_mean_what_they_say_have_no_gap():
     score = np.repeat([0.25, 0.75], 4)
-    assert calibration_json(score, np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool))["ece"] == 0
+    assert calibration_json(counted(score, np.array([1, 0, 0, 0, 1, 1, 1, 0], dtype=bool)))["ece"] == 0
 
 
 @pytest.mark.parametrize("score", [[], [1.5], [-0.1], [float("nan")]])
 def test_what_is_no_probability_is_not_calibrated(score):
-    assert calibration_json(np.array(score, dtype=np.float64), np.ones(len(score), dtype=np.bool_)) is None
+    assert calibration_json(counted(np.array(score, dtype=np.float64), np.ones(len(score), dtype=np.bool_))) is None
 
 
 SMALL = np.array([[1, 1, 2, 2, 0, 7], [1, 1, 2, 2, 0, 7], [7, 7, 7, 7, 7, 7]])

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from workbench.errors import EvaluationError
 from workbench.evaluation.columns import Segments
+from workbench.evaluation.image_ids import ImageIds
 from workbench.evaluation.overlaps import Overlaps, find_overlap, intersect, intersect_maps
 from workbench.formats.base import Category
 from workbench.runs import Run
@@ -19,8 +22,10 @@ _EXAMPLES = 3
 class ScoredImages:
     """The images that one ground truth and the run are compared on."""
 
-    ids: tuple[str, ...]
+    ids: ImageIds
     """In the order of the ground truth's shards."""
+    file_order: NDArray[np.int64]
+    """(images,), each one's position in the annotation file."""
     failed: int
     """How many of them the run could not read: they count as images without predictions."""
     missing: int
@@ -36,48 +41,53 @@ def images_to_score(run: Run, run_images: pa.Table, gt_images: pa.Table, dataset
 
     Raises EvaluationError for images that the dataset does not have, and where nothing is left to score.
     """
-    in_run = dict(zip(run_images["image_id"].to_pylist(), run_images["status"].to_pylist(), strict=True))
-    known = set(dataset_ids)
-    strangers = [image_id for image_id in in_run if image_id not in known]
-    if strangers:
+    known = ImageIds.of(dataset_ids).array
+    in_run, with_ground_truth = run_images["image_id"], gt_images["image_id"]
+    strangers = _outside(in_run, known)
+    if len(strangers):
         raise EvaluationError(
             f"{run.path}: {len(strangers)} of its {len(in_run)} images are not in the dataset ({_some(strangers)}). "
             "Name the dataset that the run was made with: --dataset."
         )
-    ids = gt_images["image_id"].to_pylist()
     identity = run.manifest.get("identity", {})
     limit, chosen = identity.get("limit"), identity.get("images")
-    asked_for = set(dataset_ids[:limit] if chosen is None else chosen)
-    scored = [image_id for image_id in ids if image_id in asked_for]
-    if not scored:
+    asked_for = known[:limit] if chosen is None else pa.array(chosen, pa.string())
+    images = gt_images.filter(pc.is_in(with_ground_truth, value_set=asked_for))
+    scored = images["image_id"]
+    if not len(scored):
         raise EvaluationError(
             f"{run.path}: none of its {len(in_run)} images has ground truth. Check the dataset's annotation files."
         )
-    missing = [image_id for image_id in scored if image_id not in in_run]
-    failed = [image_id for image_id in scored if in_run.get(image_id) == "failed"]
-    with_ground_truth = set(ids)
-    unlabelled = [image_id for image_id in in_run if image_id not in with_ground_truth]
+    missing = _outside(scored, in_run)
+    failed = scored.filter(pc.is_in(scored, value_set=in_run.filter(pc.equal(run_images["status"], "failed"))))
     notes = []
     if chosen is not None:
-        notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with chosen images")
+        notes.append(f"scored on {len(scored)} of {len(gt_images)} images: the run was made with chosen images")
     elif limit is not None:
-        notes.append(f"scored on {len(scored)} of {len(ids)} images: the run was made with --limit {limit}")
+        notes.append(f"scored on {len(scored)} of {len(gt_images)} images: the run was made with --limit {limit}")
     lacking = []
-    if missing:
+    if len(missing):
         finish = "" if run.complete else " (the run is incomplete: the command that made it goes on with it)"
         lacking.append(
             f"{len(missing)} of {len(scored)} images are not in the run and count as images without predictions: "
             f"{_some(missing)}{finish}"
         )
-    if failed:
+    if len(failed):
         lacking.append(
             f"{len(failed)} of {len(scored)} images failed in the run and count as images without predictions: "
             f"{_some(failed)}"
         )
     notes += lacking
-    if unlabelled:
+    unlabelled = _outside(in_run, with_ground_truth)
+    if len(unlabelled):
         notes.append(f"{len(unlabelled)} images of the run have no ground truth and are left out: {_some(unlabelled)}")
-    return ScoredImages(tuple(scored), len(failed), len(missing), tuple(notes), tuple(lacking))
+    ids, order = ImageIds(pa.concat_arrays(scored.chunks)), images["ordinal"].to_numpy().astype(np.int64)
+    return ScoredImages(ids, order, len(failed), len(missing), tuple(notes), tuple(lacking))
+
+
+def _outside(ids: pa.ChunkedArray, known: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Those that are not among the known."""
+    return ids.filter(pc.invert(pc.is_in(ids, value_set=known)))
 
 
 def check_categories(run: Run, categories: Sequence[Category], pred: Segments) -> None:
@@ -144,6 +154,6 @@ def intersect_with_map(gt: Segments, pred: Segments) -> Overlaps:
     return intersect(gt, pred) if found is None else found
 
 
-def _some(values: Sequence[str]) -> str:
-    shown = ", ".join(values[:_EXAMPLES])
+def _some(values: Sequence[str] | pa.ChunkedArray) -> str:
+    shown = ", ".join(map(str, values[:_EXAMPLES]))
     return shown if len(values) <= _EXAMPLES else f"{shown}, ..."

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from workbench.evaluation.counted import Counted, CountedPanoptic, CountedSemantic, Values, image_ids_of
 from workbench.evaluation.counted_instances import CountedInstances
+from workbench.evaluation.image_ids import ranks_of_ids
 from workbench.evaluation.keeping import DETECTIONS, PER_IMAGE
-from workbench.evaluation.passes import ranks_of_ids
 from workbench.evaluation.per_image import BOUNDARY
 from workbench.evaluation.resampling import Bootstrap
 

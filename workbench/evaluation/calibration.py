@@ -13,23 +13,37 @@ from numpy.typing import NDArray
 BINS = 10
 
 
-def calibration_json(score: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """ECE and the reliability bins of predictions (N,), as metrics.json has them.
+class Reliability:
+    """Predictions counted by score, in bins of equal width over 0..1 that hold their upper end, the first also 0."""
 
-    Bins of equal width over 0..1 hold their upper end, the first also 0. None where a score lies outside 0..1 or is
-    missing (NaN), and without predictions.
-    """
-    if not len(score) or not ((score >= 0) & (score <= 1)).all():
+    def __init__(self) -> None:
+        self.n = np.zeros(BINS, dtype=np.int64)
+        self.scores, self.hits = np.zeros(BINS), np.zeros(BINS)
+        self.all_within = True
+        """Whether all scores were from 0 to 1, none missing (NaN)."""
+
+    def add(self, score: NDArray[np.float64], right: NDArray[np.bool_]) -> None:
+        """Count more predictions (N,), one after another, so that it does not matter how many come at a time."""
+        self.all_within &= bool(((score >= 0) & (score <= 1)).all())
+        if not self.all_within:
+            return
+        position = np.searchsorted(np.arange(1, BINS + 1) / BINS, score, side="left")
+        np.add.at(self.n, position, 1)
+        np.add.at(self.scores, position, score)
+        np.add.at(self.hits, position, right)
+
+
+def calibration_json(counts: Reliability) -> dict[str, Any] | None:
+    """ECE and the reliability bins, as metrics.json has them; None without scores from 0 to 1."""
+    n, scores, hits = counts.n, counts.scores, counts.hits
+    total = int(n.sum())
+    if not total or not counts.all_within:
         return None
-    position = np.searchsorted(np.arange(1, BINS + 1) / BINS, score, side="left")
-    n = np.bincount(position, minlength=BINS)
-    scores = np.bincount(position, weights=score, minlength=BINS)
-    hits = np.bincount(position, weights=right, minlength=BINS)
     gaps = np.abs(scores - hits)[n > 0] / n[n > 0]
     return {
-        "ece": float((gaps * n[n > 0]).sum() / len(score)),
+        "ece": float((gaps * n[n > 0]).sum() / total),
         "max_gap": float(gaps.max()),
-        "n": len(score),
+        "n": total,
         "bins": [
             {
                 "low": b / BINS,

@@ -46,7 +46,7 @@ class CountedInstances:
     ) -> "CountedInstances":
         """From the instance rows of `per_image.parquet` and one geometry's of `detections.parquet`.
 
-        `order[image]` decides between detections of equal score, see `passes.ranks_of_ids`.
+        `order[image]` decides between detections of equal score, see `image_ids.ranks_of_ids`.
         """
         names = counted_names("instance", geometry)
         gt = _ground_truth(rows, image_ids, category_ids)

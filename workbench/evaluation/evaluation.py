@@ -2,24 +2,26 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from workbench import catalog, ground_truth, runs
 from workbench.errors import EvaluationError
-from workbench.evaluation import agreement, boundary_passes, confusion, keeping, passes, slices, why
+from workbench.evaluation import agreement, boundary_passes, confusion, engines, keeping, passes, slices, why
 from workbench.evaluation.agreement import ScoredImages
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.bootstrap import StoredCounts, intervals_json
 from workbench.evaluation.boundary_passes import BoundarySemantic
+from workbench.evaluation.comparison import Comparison
 from workbench.evaluation.confusion import Confusion
+from workbench.evaluation.engines import Workers
 from workbench.evaluation.instance import GEOMETRIES, Geometry
 from workbench.evaluation.metrics import add_boundary, metrics_json, per_category_table
 from workbench.evaluation.panoptic import PanopticResult
-from workbench.evaluation.passes import Comparison, Keeping
+from workbench.evaluation.passes import Keeping
 from workbench.evaluation.resampling import Bootstrap, notes_on
 from workbench.evaluation.semantic import SemanticResult
 from workbench.evaluation.tide_ap import TideResult
@@ -27,6 +29,7 @@ from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.formats.tasks import annotation_kinds
 from workbench.runs import Run
+from workbench.store import SegmentStore
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is under way, images done, images in all)."""
@@ -78,6 +81,10 @@ def evaluate(
     corrected: bool = False,
     by: Sequence[str] = (),
     boundary: bool = False,
+    engine: str = "local",
+    processes: int | None = None,
+    num_workers: int | None = None,
+    address: str | None = None,
 ) -> Evaluation:
     """Score a run (None: the newest) and keep metrics.json and its tables (docs/evaluation.md) in the run's folder.
 
@@ -87,9 +94,13 @@ def evaluate(
     docs/parity.md. `by` adds the numbers of slices, see `slices.slices`. `boundary` adds the same
     metrics by outlines, see `boundary.py`. Earlier results are replaced.
 
+    The work is spread over so many `processes` of this machine, or with `engine` "ray" over a Ray cluster (of it
+    `num_workers`, at `address`), as for `workbench.predict`. Whoever counts, the results are the same to the bit.
+
     Raises EvaluationError where run and ground truth do not belong together, RunError and DatasetError where one of
-    them cannot be used.
+    them cannot be used, EngineError where the engine cannot be used.
     """
+    spread = engines.chosen(engine, processes, num_workers, address)
     opened = run if isinstance(run, Run) else Run.newest() if run is None else Run.open(run)
     opened.check_whole()
     truth = dataset_of(opened, dataset)
@@ -97,8 +108,9 @@ def evaluate(
     for each in by:
         slices.check(each)
     with runs.lock(opened.path), keeping.staging(opened.path) as place:
-        with keeping.row_files(place) as keep:
-            scoring = _Scoring(opened, truth, keep, progress or (lambda what, done, total: None), corrected)
+        with nullcontext() if spread is None else spread.workers() as workers, keeping.row_files(place) as keep:
+            tell = progress or (lambda what, done, total: None)
+            scoring = _Scoring(opened, truth, keep, tell, corrected, workers)
             scores = scoring.run_passes(wanted)
             if boundary:
                 scores = scoring.run_boundary_passes(wanted, scores)
@@ -111,11 +123,11 @@ def evaluate(
         if bootstrap is not None:
             metrics["intervals"] = intervals_json(StoredCounts(place, metrics), bootstrap)
             metrics["notes"].extend(notes_on(min(len(images.ids) for images in scoring.images.values())))
-        matched = why.read_matches(place / keeping.MATCHES)
-        errors = why.error_table(matched, truth.categories)
+        reasons = why.read_reasons(place / keeping.MATCHES)
+        errors = why.error_table(reasons, truth.categories)
         metrics["mode"] = "corrected" if corrected else "strict"
         metrics["errors"] = why.errors_json(errors, scores.tide)
-        metrics["calibration"] = why.calibrations_json(matched)
+        metrics["calibration"] = why.calibrations_json(reasons)
         parts = [part for each in by for part in slices.slices(place, metrics, scoring.gt_images, each)]
         metrics["slices"] = slices.slices_json(parts)
         tables = {
@@ -145,11 +157,26 @@ def ground_truths(run: Run, dataset: Dataset) -> tuple[Task, ...]:
 class _Scoring:
     """The passes of one evaluation, and what they find out about the images."""
 
-    def __init__(self, run: Run, dataset: Dataset, keep: Keeping, progress: Progress, corrected: bool) -> None:
-        self.run, self.dataset, self.keep, self.progress, self.corrected = run, dataset, keep, progress, corrected
+    def __init__(
+        self,
+        run: Run,
+        dataset: Dataset,
+        keep: Keeping,
+        progress: Progress,
+        corrected: bool,
+        workers: Workers | None,
+    ) -> None:
+        self.run, self.dataset, self.keep = run, dataset, keep
+        self.progress, self.corrected, self.workers = progress, corrected, workers
         self.images: dict[Task, ScoredImages] = {}
-        self.gt_images = pa.table({})
+        self.ground_truth: SegmentStore | None = None
+        """The one that was compared with last."""
         self.notes: list[str] = []
+
+    @property
+    def gt_images(self) -> pa.Table:
+        """The images of the ground truth that was compared with last."""
+        return pa.table({}) if self.ground_truth is None else self.ground_truth.images()
 
     def run_passes(self, wanted: tuple[Task, ...]) -> Scores:
         """Walk through each ground truth once."""
@@ -204,23 +231,26 @@ class _Scoring:
         )
 
     def _comparison(self, task: Task) -> Comparison:
-        comparison, images = comparison_with(self.run, self.dataset, task, self.progress, self.corrected)
-        self.gt_images = comparison.ground_truth.images()
+        comparison, images = comparison_with(self.run, self.dataset, task, self.progress, self.corrected, self.workers)
+        self.ground_truth = comparison.ground_truth
         self.images[task] = images
         self.notes.extend(images.notes)
         return comparison
 
 
 def comparison_with(
-    run: Run, dataset: Dataset, task: Task, progress: Progress, corrected: bool = False
+    run: Run,
+    dataset: Dataset,
+    task: Task,
+    progress: Progress,
+    corrected: bool = False,
+    workers: Workers | None = None,
 ) -> tuple[Comparison, ScoredImages]:
     """The run beside the dataset's ground truth for a task, converted if need be, and the images of both."""
     store = ground_truth.load(
         dataset, task, lambda done, total: progress(f"Converting {task} ground truth", done, total)
     )
-    gt_images = store.images()
-    images = agreement.images_to_score(run, run.images(), gt_images, [each.image_id for each in dataset.images()])
-    position = dict(zip(gt_images["image_id"].to_pylist(), gt_images["ordinal"].to_pylist(), strict=True))
+    images = agreement.images_to_score(run, run.images(), store.images(), dataset.image_ids())
     done = 0
 
     def advance(count: int) -> None:
@@ -233,9 +263,10 @@ def comparison_with(
         ground_truth=store,
         categories=dataset.categories,
         image_ids=images.ids,
-        file_order=np.array([position[image_id] for image_id in images.ids], dtype=np.int64),
+        file_order=images.file_order,
         progress=advance,
         corrected=corrected,
+        workers=workers,
     )
     return comparison, images
 

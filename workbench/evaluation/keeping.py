@@ -22,11 +22,13 @@ from workbench.evaluation.per_image import DETECTION_SCHEMA, PER_IMAGE_SCHEMA
 from workbench.formats.base import Dataset
 from workbench.runs import Run
 from workbench.segments import write_parquet
+from workbench.storage import shown
 from workbench.store import sync_folder
 
 MATCHES, PER_CATEGORY, METRICS = "matches.parquet", "per_category.parquet", "metrics.json"
 PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
 ERRORS, CONFUSION, SLICES = "errors.parquet", "confusion.parquet", "slices.parquet"
+_ROWS_A_GROUP = 2**16
 _STAGING = ".evaluation.partial"
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
@@ -57,7 +59,33 @@ def row_files(place: Path) -> Iterator[Keeping]:
 @contextmanager
 def _row_file(path: Path, schema: pa.Schema) -> Iterator[Keep]:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        yield writer.write_table
+        rows = _Rows(writer, schema)
+        yield rows.keep
+        rows.write_rest()
+
+
+class _Rows:
+    """Rows on their way to a file, in row groups of one size: it is the same file however many come at a time."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer, self._waiting = writer, schema.empty_table()
+
+    def keep(self, table: pa.Table) -> None:
+        """Take more rows, and write what fills row groups."""
+        self._waiting = pa.concat_tables([self._waiting, table])
+        whole = len(self._waiting) - len(self._waiting) % _ROWS_A_GROUP
+        if whole:
+            self._write(self._waiting.slice(0, whole))
+            self._waiting = self._waiting.slice(whole)
+
+    def write_rest(self) -> None:
+        """Write what fills no row group."""
+        if len(self._waiting):
+            self._write(self._waiting)
+
+    def _write(self, table: pa.Table) -> None:
+        # In one piece: pages would end where pieces do.
+        self._writer.write_table(table.combine_chunks(), row_group_size=_ROWS_A_GROUP)
 
 
 def publish(place: Path, folder: Path, metrics: dict[str, Any], tables: Mapping[str, pa.Table]) -> None:
@@ -83,7 +111,7 @@ def provenance(run: Run, dataset: Dataset) -> dict[str, Any]:
         "run_identity": dict(run.manifest.get("identity", {})),
         "dataset": {
             "name": dataset.definition.name,
-            "definition": str(dataset.definition.source),
+            "definition": shown(dataset.definition.source),
             "fingerprint": dataset.fingerprint(),
         },
         "versions": {package: found for package in _PACKAGES if (found := _version(package)) is not None},

@@ -7,12 +7,14 @@ that counts for AP.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from workbench.evaluation.columns import Segments
+from workbench.evaluation.image_ids import ImageIds
 from workbench.evaluation.instance import AREA_RANGES, Geometry, InstanceMatches, InstanceTally
 from workbench.evaluation.overlaps import Overlaps
 from workbench.evaluation.panoptic import PanopticTally
@@ -54,20 +56,28 @@ DETECTION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Images:
-    """All images of an evaluation: a row's `image` is a position in these arrays."""
+    """Consecutive images of an evaluation, or all: a row's `image` is `first` and a position in these arrays."""
 
     ids: pa.StringArray
     ordinal: NDArray[np.int64]
+    first: int = 0
 
     @classmethod
     def of(cls, image_ids: Sequence[str], file_order: NDArray[np.int64]) -> "Images":
-        """From the list of ids and each one's position in the annotation file."""
-        return cls(pa.array(image_ids, pa.string()), file_order)
+        """All of them, from the list of ids and each one's position in the annotation file."""
+        return cls(ImageIds.of(image_ids).array, file_order)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def ids_of(self, image: NDArray[np.integer[Any]]) -> pa.StringArray:
+        """The id of each row's image."""
+        return self.ids.take(pa.array(image - self.first))
 
     def rows(self, task: str) -> pa.Table:
         """The row of category -1 for each of them."""
-        everyone = np.arange(len(self.ids))
-        return _table(self, task, everyone, np.full(len(everyone), NO_CATEGORY, np.int32), {})
+        everyone = self.first + np.arange(len(self))
+        return _table(self, task, everyone, np.full(len(self), NO_CATEGORY, np.int32), {})
 
 
 def panoptic_rows(counts: PanopticTally, images: Images, task: str = "panoptic") -> pa.Table:
@@ -130,7 +140,7 @@ def instance_rows(gt: Segments, pred: Segments, matches: InstanceMatches, images
 def detection_rows(counts: InstanceTally, geometry: Geometry, images: Images) -> pa.Table:
     """The rows of some images' detections."""
     columns = {
-        "image_id": images.ids.take(pa.array(counts.image)),
+        "image_id": images.ids_of(counts.image),
         "geometry": pa.repeat(geometry, len(counts.image)),
         "category_id": counts.category,
         "rank": counts.rank,
@@ -170,8 +180,8 @@ def _table(
     images: Images, task: str, image: NDArray[np.int64], category: NDArray[np.int32], columns: Mapping[str, object]
 ) -> pa.Table:
     about = {
-        "image_id": images.ids.take(pa.array(image)),
-        "ordinal": images.ordinal[image],
+        "image_id": images.ids_of(image),
+        "ordinal": images.ordinal[image - images.first],
         "task": pa.repeat(task, len(image)),
         "category_id": category,
     }

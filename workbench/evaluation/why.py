@@ -1,6 +1,8 @@
 """The reasons behind the numbers, counted from the match table: error types, what they cost, calibration."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from workbench.evaluation.calibration import calibration_json
+from workbench.evaluation.calibration import Reliability, calibration_json
 from workbench.evaluation.errors import MAP_TYPES
 from workbench.evaluation.instance import Geometry
 from workbench.evaluation.tide import INSTANCE_TYPES
@@ -33,27 +35,42 @@ ERROR_SCHEMA = pa.schema(
 )
 
 
-def read_matches(path: Path) -> pa.Table:
-    """The columns of the match table that the reasons are counted from."""
-    words = ["task", "kind", "status", "error_type"]
-    table = pq.read_table(path, columns=[*words, "category_id", "score"], read_dictionary=words)  # 4 bytes a word
-    return table.unify_dictionaries()
+@dataclass(frozen=True)
+class Reasons:
+    """What is counted of a match table."""
+
+    errors: Counter[tuple[str, int, str, str]]
+    """How many segments there are of each task, category, kind and error type."""
+    calibrations: Mapping[str, Reliability]
+    """Scores of the predictions that count, by task."""
 
 
-def error_table(matches: pa.Table, categories: Sequence[Category]) -> pa.Table:
+def read_reasons(path: Path) -> Reasons:
+    """Count a match table, some of its rows at a time."""
+    reasons = Reasons(Counter(), {task: Reliability() for task in ("panoptic", "instance")})
+    keys = ["task", "category_id", "kind", "error_type"]
+    with pq.ParquetFile(path, read_dictionary=["task", "kind", "status", "error_type"]) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=[*keys, "status", "score"])
+            counted = rows.group_by(keys).aggregate([([], "count_all")])
+            columns = (counted[name].to_pylist() for name in (*keys, "count_all"))
+            for *key, count in zip(*columns, strict=True):
+                reasons.errors[tuple(key)] += count
+            for task, scores in reasons.calibrations.items():
+                _add_scores(scores, rows, task)
+    return reasons
+
+
+def error_table(reasons: Reasons, categories: Sequence[Category]) -> pa.Table:
     """How many segments of each category have each error type, as rows of `ERROR_SCHEMA`."""
     about = {category.category_id: (category.name, category.isthing) for category in categories}
-    keys = ["task", "category_id", "kind", "error_type"]
-    counted = matches.group_by(keys).aggregate([([], "count_all")])
-    counted = pa.table({name: _plain(counted[name]) for name in counted.column_names})
-    counted = counted.sort_by([(key, "ascending") for key in keys])
-    segments = [about.get(category_id, ("void", False)) for category_id in counted["category_id"].to_pylist()]
-    columns = {key: counted[key] for key in keys} | {
-        "name": pa.array([name for name, _ in segments], pa.string()),
-        "isthing": pa.array([isthing for _, isthing in segments], pa.bool_()),
-        "count": counted["count_all"],
-    }
-    return pa.table({field.name: columns[field.name] for field in ERROR_SCHEMA}, schema=ERROR_SCHEMA)
+    rows = [
+        (task, category_id, *about.get(category_id, ("void", False)), kind, error_type, count)
+        for (task, category_id, kind, error_type), count in sorted(reasons.errors.items())
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(ERROR_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, ERROR_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=ERROR_SCHEMA)
 
 
 def errors_json(table: pa.Table, tide: Mapping[Geometry, TideResult] | None) -> Json:
@@ -68,22 +85,17 @@ def errors_json(table: pa.Table, tide: Mapping[Geometry, TideResult] | None) -> 
     return errors
 
 
-def calibrations_json(matches: pa.Table) -> Json:
+def calibrations_json(reasons: Reasons) -> Json:
     """What metrics.json holds under `calibration`: by task, null where there are no scores from 0 to 1."""
-    return {task: _calibration(matches, task) for task in ("panoptic", "instance")}
+    return {task: calibration_json(scores) for task, scores in reasons.calibrations.items()}
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Words instead of numbers of words."""
-    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-
-
-def _calibration(matches: pa.Table, task: str) -> Json | None:
-    counts = pc.is_in(matches["status"], pa.array(["tp", "fp"]))
-    scored = pc.and_(pc.equal(matches["kind"], "prediction"), pc.equal(matches["task"], task))
-    rows = matches.filter(pc.and_(counts, scored))
-    right = np.asarray(pc.equal(rows["status"], "tp").to_numpy(), dtype=np.bool_)
-    return calibration_json(rows["score"].to_numpy().astype(np.float64), right)
+def _add_scores(scores: Reliability, rows: pa.Table, task: str) -> None:
+    counts = pc.is_in(rows["status"], pa.array(["tp", "fp"]))
+    scored = pc.and_(pc.equal(rows["kind"], "prediction"), pc.equal(rows["task"], task))
+    chosen = rows.filter(pc.and_(counts, scored))
+    right = np.asarray(pc.equal(chosen["status"], "tp").to_numpy(), dtype=np.bool_)
+    scores.add(chosen["score"].to_numpy().astype(np.float64), right)
 
 
 def _task_errors(rows: list[Json], types: tuple[str, ...]) -> Json:

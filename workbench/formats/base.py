@@ -59,6 +59,10 @@ class Dataset(ABC):
     def images(self) -> Sequence[ImageRecord]:
         """Every image, ascending by `ordinal`."""
 
+    def image_ids(self) -> Sequence[str]:
+        """Of `images`, for those who need no more of them."""
+        return [image.image_id for image in self.images()]
+
     @abstractmethod
     def ground_truth(self, task: Task, images_per_table: int = 256) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Ground truth of one kind as (segment table, image table) pairs of at most `images_per_table` images.

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from workbench.evaluation import agreement, panoptic, per_image
 from workbench.evaluation.bootstrap import sample
 from workbench.evaluation.columns import Segments, join, segments_of
+from workbench.evaluation.comparison import Comparison
 from workbench.evaluation.counted import CountedPanoptic
 from workbench.evaluation.headlines import MEANS, QUALITIES
 from workbench.evaluation.panoptic import PanopticResult, PanopticTally
-from workbench.evaluation.passes import IMAGES_PER_CHUNK, Comparison
+from workbench.evaluation.partitions import IMAGES_PER_CHUNK
 from workbench.evaluation.resampling import Bootstrap
 from workbench.store import SegmentStore
 from workbench.sweeping.contests import Candidates, candidates_of, contests

@@ -153,9 +153,9 @@ def _curves(
 def accumulated(run: Path, category_ids: NDArray[np.int32]) -> Any:
     """AP's curves of a run's masks, from what its evaluation kept of every detection."""
     from workbench.evaluation.average_precision import accumulate
+    from workbench.evaluation.image_ids import ranks_of_ids
     from workbench.evaluation.instance import AREA_RANGES, InstanceTally
     from workbench.evaluation.keeping import DETECTIONS, PER_IMAGE
-    from workbench.evaluation.passes import ranks_of_ids
 
     detections = pq.read_table(run / DETECTIONS, filters=[("geometry", "=", "segm")])
     images = pq.read_table(run / PER_IMAGE, filters=[("task", "=", "instance")])
