@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.reference.s3_server import S3Server
 
 settings.register_profile("busy", deadline=None)  # a deadline of the clock fails wherever other programs run
 settings.load_profile("busy")
@@ -37,6 +41,29 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data sets are not there: ../shared/data beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator["S3Server"]:
+    """An S3 service on loopback, for the whole session."""
+    from tests.reference.s3_server import serving_s3
+
+    with serving_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: "S3Server", monkeypatch: pytest.MonkeyPatch) -> Iterator["S3Server"]:
+    """That service as this process's S3, with an empty bucket called `bucket`, and requests counted from 0."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.client.create_bucket(Bucket="bucket")
+    s3_server.forget()
+    yield s3_server
+    s3_server.forget()
+    for key in s3_server.keys("bucket"):
+        s3_server.client.delete_object(Bucket="bucket", Key=key)
+    s3_server.client.delete_bucket(Bucket="bucket")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from workbench.files import claims
 from workbench.formats.base import Category, Task
 from workbench.manifests import MANIFEST as MANIFEST
 from workbench.manifests import MANIFEST_VERSION, read_manifest
-from workbench.segments import CANDIDATE_SCHEMA
+from workbench.segments import CANDIDATE_SCHEMA, DAMAGED_PARQUET
 from workbench.storage import is_url, local_path, remote_runs, shown, url_of
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 
@@ -155,11 +155,18 @@ class Run:
         return self.store.images()
 
     def matches(self) -> pa.Table:
-        """Every predicted and ground-truth segment with its match. Raises RunError before `workbench evaluate`."""
+        """Every predicted and ground-truth segment with its match. Raises RunError before `workbench evaluate`, or for a
+        file that cannot be read.
+        """
         file = self.path / "matches.parquet"
         if not file.exists():
             raise RunError(f"{self.place}: not evaluated yet. Run `workbench evaluate {self.place}`.")
-        return pq.read_table(file)
+        try:
+            return pq.ParquetFile(file).read()
+        except DAMAGED_PARQUET as error:
+            raise RunError(
+                f"{file}: not a readable Parquet file ({error}). Run `workbench evaluate {self.path}` again."
+            ) from error
 
     def metrics(self) -> dict[str, Any]:
         """What `workbench evaluate` measured. Raises RunError before that."""
@@ -170,6 +177,8 @@ class Run:
             metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise RunError(f"{file}: not readable as JSON ({error}). Run `workbench evaluate {self.path}`.") from error
+        if not isinstance(metrics, dict):
+            raise RunError(f"{file}: it holds no metrics. Run `workbench evaluate {self.path}`.")
         return metrics
 
     def updated(self, **changes: Any) -> "Run":
@@ -219,7 +228,8 @@ def create_or_resume(path: Path, manifest: Mapping[str, Any], resume: bool = Tru
             )
         _CLAIM.check_identity(path, run.manifest.get("identity", {}), manifest["identity"])
         return run
-    _CLAIM.refuse_foreign(path)
+    if url_of(path) is None:  # else `lock` has looked at the store; what is left in a mirror does not count
+        _CLAIM.refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / MANIFEST, manifest, remote_runs.placing(path))
     return Run.open(path)

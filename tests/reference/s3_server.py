@@ -1,10 +1,11 @@
-"""An S3 service on loopback: moto's, with a middleware that counts requests and fails, delays or observes chosen ones."""
+"""An S3 service on loopback: moto's, behind a middleware that counts requests, and fails or observes chosen ones."""
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class S3Server:
     environment: dict[str, str] = field(default_factory=dict)
     """What a client's process needs."""
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return boto3.client(
             "s3",

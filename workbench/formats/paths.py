@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from workbench.errors import DatasetError
 from workbench.storage import is_folder, shown, url_of
 from workbench.storage.objects import listing
+from workbench.storage.places import MIRROR
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 
@@ -30,11 +31,11 @@ class Folder:
     def file(self, name: str) -> Path:
         """The file of that name below the folder, whether or not it exists.
 
-        Raises UnsafeNameError for an absolute name, one with `..`, and (unless `follow_links`) one that a symbolic link
-        leads out of the folder.
+        Raises UnsafeNameError for an absolute name, one with `..`, (unless `follow_links`) one that a symbolic link
+        leads out of the folder, and one that would be the mirror of a remote file.
         """
         pure = PurePosixPath(name)
-        if not name or "\0" in name or pure.is_absolute() or ".." in pure.parts or "\\" in name:
+        if not name or MIRROR in pure.parts or "\0" in name or pure.is_absolute() or ".." in pure.parts or "\\" in name:
             raise UnsafeNameError(f"file name {name!r} leads out of {self.path}")
         path = self.path / pure
         if self._may_have_links and not (self._parent_is_inside(path.parent) and self._link_stays_inside(path)):

@@ -20,7 +20,8 @@ from workbench.errors import RunError, StorageError
 from workbench.storage import objects
 from workbench.storage.objects import ObjectState
 
-NAME = ".lock"
+NAME = ".lease"
+"""The object; a folder that was uploaded may hold the file lock of its local days, which counts for nothing here."""
 RENEWAL_SECONDS = 300.0
 EXPIRY_SECONDS = 1800.0
 

@@ -21,6 +21,7 @@ MIRROR = "mirror-of"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _COLLAPSED = re.compile(r"(s3|gs|hf):/(?=[^/])")  # what `Path` makes of a URL
+_OTHERS_COLLAPSED = re.compile(r"(https?|ftp|az|azure|abfss?|adl|hdfs|gcs|s3a|s3n):/(?=[^/])")
 _MIRRORED = re.compile(rf"/{MIRROR}/({'|'.join(SCHEMES)})/")
 
 Place = str | os.PathLike[str]
@@ -42,7 +43,7 @@ def is_url(place: Place) -> bool:
     text = os.fspath(place)
     if _COLLAPSED.match(text):
         return True
-    found = _SCHEME.match(text)
+    found = _SCHEME.match(text) or _OTHERS_COLLAPSED.match(text)
     if found is None or found[1].lower() == "file":
         return False
     if found[1] not in SCHEMES:

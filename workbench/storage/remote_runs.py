@@ -24,6 +24,7 @@ Placing = Callable[[Path, Path], None]
 """Called with a whole file's present path and the one that it is to have."""
 
 _MANIFEST, _METRICS = "run.json", "metrics.json"
+_FILE_LOCK = ".lock"  # of the mirror, as of every run folder
 _FOLDERS = ("predictions", "candidates", "images")
 _SHARD = re.compile(rf"({'|'.join(_FOLDERS)})/part-\d+\.parquet")
 _BESIDE = re.compile(r"[^./][^/]*\.(json|parquet|csv)")  # the manifest, and what evaluations and audits leave
@@ -42,7 +43,7 @@ def refresh(folder: Path, results: bool = True) -> None:
     listed = _files(_url(folder))
     _bring_up(folder, listed, results)
     if folder.is_dir():
-        with suppress(BlockingIOError), exclusive(folder / leases.NAME, wait=False):  # else a writer is at work here
+        with suppress(BlockingIOError), exclusive(folder / _FILE_LOCK, wait=False):  # else a writer is at work here
             _remove_lost(folder, listed)
 
 
@@ -89,7 +90,7 @@ def erase(folder: Path) -> None:
 
 def is_free(folder: Path) -> bool:
     """Whether there is nothing at all in the store, or a lock alone."""
-    return not objects.entries(_url(folder)) - {leases.NAME}
+    return not objects.entries(_url(folder)) - {leases.NAME, _FILE_LOCK}
 
 
 def _bring_up(folder: Path, listed: Mapping[str, ObjectState], results: bool) -> None:
@@ -167,7 +168,7 @@ def _note_sent(path: Path) -> None:
 def _refuse_foreign(url: str) -> None:
     if objects.state(f"{url}/{_MANIFEST}") is not None:
         return
-    if foreign := sorted(objects.entries(url) - {leases.NAME}):
+    if foreign := sorted(objects.entries(url) - {leases.NAME, _FILE_LOCK}):
         raise RunError(f"{url}: not empty and no run folder (it holds {foreign[0]!r}). Name another folder with --out.")
 
 
