@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from workbench.errors import RunError
 from workbench.formats.base import ImageRecord
+from workbench.prediction.allocator import freed_memory_kept
 from workbench.prediction.encode import Failed, PredictedImage
 from workbench.prediction.encoded import BatchEncoder, EncodedBatch
 from workbench.prediction.interrupt import StopRequest
@@ -120,7 +121,11 @@ def run_batches(
     """Predict batches in order until there are no more or a stop is requested; whatever ends it, whole batches stay."""
     profile = profile or Profile()
     finish = _Finish(encoder, sink)
-    with ThreadPoolExecutor(workers, "read") as readers, ThreadPoolExecutor(1, "write") as write_thread:
+    with (
+        freed_memory_kept(),
+        ThreadPoolExecutor(workers, "read") as readers,
+        ThreadPoolExecutor(1, "write") as write_thread,
+    ):
         writing: deque[Future[None]] = deque()
 
         def take_next(wait: bool) -> Batch | None:
