@@ -269,7 +269,7 @@ def erase(path: Path) -> None:
     discard(path)
 
 
-def write_json(path: Path, value: Any, place: remote_runs.Placing = Path.replace) -> None:
+def write_json(path: Path, value: Any, place: remote_runs.Placing = remote_runs.rename) -> None:
     """Write JSON so that `path` is at every moment the old file or the new one, whole; `place` puts it there."""
     partial = claims.partial(path)
     with partial.open("w", encoding="utf-8") as file:

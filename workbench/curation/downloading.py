@@ -13,6 +13,7 @@ from workbench.curation.unpacking import unpack
 from workbench.files.digests import text_digest
 from workbench.files.locks import exclusive
 from workbench.formats.tasks import is_present
+from workbench.storage import shown, url_of
 
 DOWNLOADS = ".downloads"
 """Below the root: files on their way, and notes on what was unpacked with which checksum."""
@@ -78,6 +79,11 @@ def download(
         raise DownloadError(
             f"{definition.name}: its definition names no archives. {source} and put it into {definition.root}; "
             f"`workbench datasets show {definition.name}` lists what belongs there."
+        )
+    if url_of(definition.root) is not None:
+        raise DownloadError(
+            f"{definition.name}: its root {shown(definition.root)} is remote, and archives are unpacked into folders. "
+            "Download with a local root, then upload what it holds."
         )
     folder = definition.root / DOWNLOADS
     try:

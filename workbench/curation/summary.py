@@ -6,7 +6,7 @@ from typing import Any
 from workbench import catalog
 from workbench.catalog.class_tables import read_class_table
 from workbench.catalog.definitions import FILE_KEYS, DatasetDefinition
-from workbench.errors import DatasetError
+from workbench.errors import DatasetError, StorageError
 from workbench.formats import open_dataset
 from workbench.formats.tasks import is_present, offered_tasks
 from workbench.storage import exists, shown
@@ -15,13 +15,14 @@ from workbench.storage import exists, shown
 def list_datasets() -> list[dict[str, Any]]:
     """A line for every dataset that can be named, ascending by name. No dataset is opened.
 
-    A definition that cannot be read has its name, its file as `source`, and the reason under `error`.
+    A definition that cannot be read, or whose store cannot be asked, has its name, its file as `source`, and the reason
+    under `error`.
     """
     lines = []
     for name, path in sorted(catalog.names().items()):
         try:
             lines.append(_line(catalog.read(path)))
-        except DatasetError as error:
+        except (DatasetError, StorageError) as error:
             lines.append({"name": name, "source": str(path), "error": str(error)})
     return lines
 

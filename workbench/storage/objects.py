@@ -6,6 +6,7 @@ An object appears, and is replaced, as a whole: a reader sees the old bytes or t
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -18,7 +19,7 @@ from workbench.storage.services import offline
 WRITABLE = ("s3", "gs")
 """Stores that runs can be written to: both can make an object only where there is none."""
 _VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash", "xet_hash", "blob_id")
-_TIME_KEYS = ("LastModified", "updated", "mtime", "last_modified", "created")
+_TIME_KEYS = ("LastModified", "mtime", "last_modified", "created")
 _SECONDS_REMEMBERED = 30
 _seen: dict[str, float] = {}  # what `exists` has found, and when: a definition asks for the same places many times
 
@@ -195,7 +196,7 @@ def _check_writable(url: str) -> None:
 
 
 def _state(found: Mapping[str, Any]) -> ObjectState:
-    modified = next((found[key] for key in _TIME_KEYS if found.get(key)), None)
-    seconds = modified.timestamp() if hasattr(modified, "timestamp") else None
+    modified = next((found[key] for key in _TIME_KEYS if isinstance(found.get(key), datetime)), None)
+    seconds = None if modified is None else modified.timestamp()
     version = next((str(found[key]) for key in _VERSION_KEYS if found.get(key)), f"{modified}")
     return ObjectState(version, int(found.get("size") or 0), seconds)

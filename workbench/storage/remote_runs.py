@@ -76,8 +76,13 @@ def placing(folder: Path) -> Placing:
     Raises RunError where the lease is lost or another process has committed that shard, and StorageError.
     """
     if url_of(folder) is None:
-        return _rename
+        return rename
     return lambda partial, path: _send(partial, path, folder)
+
+
+def rename(partial: Path, path: Path) -> None:
+    """The `Placing` of plain folders."""
+    partial.replace(path)
 
 
 def erase(folder: Path) -> None:
@@ -94,7 +99,8 @@ def is_free(folder: Path) -> bool:
 
 
 def _bring_up(folder: Path, listed: Mapping[str, ObjectState], results: bool) -> None:
-    wanted, rest = {}, {}
+    wanted: dict[Path, ObjectState] = {}
+    rest: dict[Path, ObjectState] = {}
     for name, found in listed.items():
         is_wanted = name == _MANIFEST or name.startswith("images/") or (results and "/" not in name)
         (wanted if is_wanted else rest)[folder / name] = found
@@ -123,10 +129,6 @@ def _without_uncommitted(url: str, listed: Mapping[str, ObjectState]) -> Mapping
             objects.remove(f"{url}/{name}")
             del kept[name]
     return kept
-
-
-def _rename(partial: Path, path: Path) -> None:
-    partial.replace(path)
 
 
 def _send(partial: Path, path: Path, folder: Path) -> None:
