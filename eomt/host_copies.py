@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU in memory from which a GPU copies without stopping anybody; for another device, itself."""
+    if device.type != "cuda":
+        return tensor
+    with torch.cuda.device(device):  # else every process would make itself at home on the first GPU too
+        return tensor.pin_memory()
+
+
 class Pending:
     """Arrays that are on their way to the host."""
 
@@ -40,13 +48,15 @@ class HostCopies:
         """Begin to copy tensors of one device to the host, behind the work that this thread's stream was given."""
         if not tensors or tensors[0].device.type != "cuda":
             return Pending([tensor.cpu() for tensor in tensors], None)
-        pinned = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
-        for host, tensor in zip(pinned, tensors, strict=True):
+        device = tensors[0].device
+        with torch.cuda.device(device):
+            hosts = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
+        for host, tensor in zip(hosts, tensors, strict=True):
             host.copy_(tensor, non_blocking=True)
         # The waiting thread sleeps, so that readers have its core.
         arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        arrived.record(torch.cuda.current_stream(tensors[0].device))
-        return Pending(pinned, arrived)
+        arrived.record(torch.cuda.current_stream(device))
+        return Pending(hosts, arrived)
 
     def finish(self, pending: Pending) -> list[NDArray[Any]]:
         """What `pending` brings; this waits."""
@@ -60,7 +70,4 @@ class HostCopies:
 
     def upload(self, array: NDArray[Any], device: torch.device) -> Tensor:
         """The array on the device; from pinned memory, so that a GPU's queue goes on."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if device.type != "cuda":
-            return tensor.to(device)
-        return tensor.pin_memory().to(device, non_blocking=True)
+        return pinned(torch.from_numpy(np.ascontiguousarray(array)), device).to(device, non_blocking=True)

@@ -34,12 +34,16 @@ def tiny_model() -> EomtForUniversalSegmentation:
 
 
 def predictor(
-    task: str = "instance", classes: ClassMap = EXACT, batch_size: int = 4, notes: list[str] | None = None
+    task: str = "instance",
+    classes: ClassMap = EXACT,
+    batch_size: int = 4,
+    notes: list[str] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Predictor:
     processor = EomtImageProcessor(size={"shortest_edge": 32, "longest_edge": 32}, do_pad=True)
     options = task_options(task, {"threshold": 0.0} if task != "semantic" else {})
     note = (notes if notes is not None else []).append
-    return Predictor(tiny_model(), processor, options, classes, batch_size=batch_size, note=note)
+    return Predictor(tiny_model(), processor, options, classes, batch_size=batch_size, dtype=dtype, note=note)
 
 
 def images(count: int, size_hw: tuple[int, int] = (24, 32)) -> list[Prepared]:
@@ -161,9 +165,7 @@ def test_semantic_maps_choose_among_the_classes_with_a_category() -> None:
 
 
 def test_reduced_precision_is_close_and_comes_back_as_floats() -> None:
-    subject = predictor()
-    subject.dtype = torch.bfloat16
-    (reduced,), (exact,) = subject.predict(images(1)), predictor().predict(images(1))
+    (reduced,), (exact,) = predictor(dtype=torch.bfloat16).predict(images(1)), predictor().predict(images(1))
     assert isinstance(reduced, PredictedMasks)
     assert isinstance(exact, PredictedMasks)
     assert reduced.scores.dtype == np.float32

@@ -19,7 +19,11 @@ from workbench.prediction.profiling import (
     DECODE,
     ENCODE,
     MODEL,
+    POST_PROCESS,
+    POST_PROCESS_ON_GPU,
+    PREPARE_ON_GPU,
     STAGES,
+    WAIT_FOR_GPU,
     WAIT_FOR_IMAGES,
     WRITE,
     Profile,
@@ -97,7 +101,7 @@ def test_waiting_is_no_work_and_the_text_names_the_limit(
     text = as_text(result, workers=1)
     assert advice in text
     for stage in STAGES:
-        assert stage.name in text
+        assert (stage.name in text) is not stage.gpu_only
 
 
 def test_a_stage_that_fails_counts_too(clock: Clock) -> None:
@@ -108,14 +112,63 @@ def test_a_stage_that_fails_counts_too(clock: Clock) -> None:
     assert profile.result(images=1, workers=1)["ms_per_image"][ENCODE.name] == 250.0
 
 
-def test_a_device_is_waited_for_within_the_model_stage_alone(clock: Clock) -> None:
-    def synchronise() -> None:
-        clock.now += 0.5
+class Gpu:
+    """A GPU that takes twice as long for its work as it takes to ask for it, and is done when it is told so."""
 
-    profile = StageProfile(synchronise)
-    spend(profile, clock, MODEL=100, WRITE=100)
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.done = clock, True
+
+    def mark(self) -> float:
+        return self.clock.now
+
+    def passed(self, mark: float) -> bool:
+        return self.done
+
+    def seconds(self, begin: float, end: float) -> float:
+        return 2 * (end - begin)
+
+
+def test_a_gpus_own_time_counts_where_the_work_is_its(clock: Clock) -> None:
+    profile = StageProfile(Gpu(clock))
+    spend(profile, clock, MODEL=100, PREPARE_ON_GPU=10, POST_PROCESS_ON_GPU=50, WRITE=100)
+    result = profile.result(images=1, workers=1)
+    per_image = result["ms_per_image"]
+    assert [per_image[stage.name] for stage in (PREPARE_ON_GPU, MODEL, POST_PROCESS_ON_GPU, WRITE)] == [
+        20,
+        200,
+        100,
+        100,
+    ]
+    assert result["busy"] == {"readers": 0.0, "model": pytest.approx(220 / 260, abs=1e-4), "writer": 0.3846}
+    assert "GPU: 85% of the time busy with the model, 38% beside it." in as_text(result, workers=1)
+
+
+def test_nobody_waits_for_a_gpu_to_measure_it(clock: Clock) -> None:
+    gpu = Gpu(clock)
+    profile = StageProfile(gpu)
+    gpu.done = False
+    spend(profile, clock, MODEL=100)
+    assert profile.result(images=1, workers=1)["ms_per_image"][MODEL.name] == 0
+    gpu.done = True
+    assert profile.result(images=1, workers=1)["ms_per_image"][MODEL.name] == 200
+
+
+def test_a_stage_within_a_stage_is_counted_once(clock: Clock) -> None:
+    profile = StageProfile(Gpu(clock))
+    with profile.stage(POST_PROCESS):
+        clock.now += 0.1
+        spend(profile, clock, WAIT_FOR_GPU=300)
+        clock.now += 0.1
     per_image = profile.result(images=1, workers=1)["ms_per_image"]
-    assert (per_image[MODEL.name], per_image[WRITE.name]) == (600.0, 100.0)
+    assert (per_image[POST_PROCESS.name], per_image[WAIT_FOR_GPU.name]) == (200.0, 300.0)
+
+
+def test_without_a_gpu_nothing_is_told_of_one(clock: Clock) -> None:
+    profile = StageProfile()
+    spend(profile, clock, MODEL=100, PREPARE_ON_GPU=10, WAIT_FOR_GPU=10)
+    result = profile.result(images=1, workers=1)
+    assert result["ms_per_image"][PREPARE_ON_GPU.name] == result["ms_per_image"][WAIT_FOR_GPU.name] == 0
+    assert "GPU" not in as_text(result, workers=1)
 
 
 def test_threads_lose_no_time_of_each_other() -> None:
@@ -148,7 +201,7 @@ def test_a_profiled_run_has_the_rows_of_another_and_keeps_its_profile(dataset: P
     assert "profile" not in plain.manifest["provenance"]["sessions"][-1]
     kept = profiled.manifest["provenance"]["sessions"][-1]["profile"]
     assert kept["images"] == 5
-    worked = [stage.name for stage in STAGES if not stage.waits]
+    worked = [stage.name for stage in STAGES if not stage.waits and not stage.gpu_only]
     assert all(kept["ms_per_image"][name] > 0 for name in worked)
     assert 0 < kept["busy"]["model"] <= 1
     model_thread = sum(kept["ms_per_image"][stage.name] for stage in STAGES if stage.threads == "model")

@@ -4,7 +4,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from workbench.prediction.options import TaskOptions
 from workbench.prediction.pipeline import Sink, Take, run_batches
 from workbench.prediction.profiling import Profile, StageProfile
 from workbench.prediction.reading import reader
+from workbench.prediction.streams import GpuClock
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def load_predictor(spec: WorkerSpec, device: torch.device, note: Note, profile: 
 
 
 def stage_profile(device: torch.device) -> StageProfile:
-    """A GPU is waited for after each forward pass: only then is the model's time its own."""
-    return StageProfile(partial(torch.cuda.synchronize, device) if device.type == "cuda" else None)
+    """What a GPU does is timed by marks in its own queue."""
+    return StageProfile(GpuClock(device) if device.type == "cuda" else None)
 
 
 def run_with(
