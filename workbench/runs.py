@@ -155,8 +155,9 @@ class Run:
         return self.store.images()
 
     def matches(self) -> pa.Table:
-        """Every predicted and ground-truth segment with its match. Raises RunError before `workbench evaluate`, or for a
-        file that cannot be read.
+        """Every predicted and ground-truth segment with its match.
+
+        Raises RunError before `workbench evaluate`, and for a file that cannot be read.
         """
         file = self.path / "matches.parquet"
         if not file.exists():
@@ -165,7 +166,7 @@ class Run:
             return pq.ParquetFile(file).read()
         except DAMAGED_PARQUET as error:
             raise RunError(
-                f"{file}: not a readable Parquet file ({error}). Run `workbench evaluate {self.path}` again."
+                f"{file}: not a readable Parquet file ({error}). Run `workbench evaluate {self.place}` again."
             ) from error
 
     def metrics(self) -> dict[str, Any]:
@@ -176,9 +177,9 @@ class Run:
         try:
             metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise RunError(f"{file}: not readable as JSON ({error}). Run `workbench evaluate {self.path}`.") from error
+            raise RunError(f"{file}: not readable as JSON ({error}). Run `workbench evaluate {self.place}`.") from error
         if not isinstance(metrics, dict):
-            raise RunError(f"{file}: it holds no metrics. Run `workbench evaluate {self.path}`.")
+            raise RunError(f"{file}: it holds no metrics. Run `workbench evaluate {self.place}`.")
         return metrics
 
     def updated(self, **changes: Any) -> "Run":

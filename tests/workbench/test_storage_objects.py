@@ -87,6 +87,15 @@ def test_a_service_that_is_not_there_ends_in_time_too(s3: S3Server, monkeypatch:
         objects.read(URL)
 
 
+def test_a_service_that_never_answers_ends_in_time(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_STORAGE_SECONDS", "0.5")
+    monkeypatch.setattr(services, "READ_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(PassingStorageError, match="(?i)timeout"):
+            objects.read(URL)
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_what_is_missing_or_forbidden_is_asked_for_once(s3: S3Server, status: int) -> None:
     s3.fail_first(1000, "GET", "folder/x", status)

@@ -14,6 +14,7 @@ from workbench.evaluation.keeping import MATCHES, METRICS, PER_CATEGORY
 from workbench.evaluation.matches import MATCH_SCHEMA
 from workbench.runs import Run
 from workbench.segments import DAMAGED_PARQUET, IMAGE_SCHEMA, SEGMENT_SCHEMA, read_parquet
+from workbench.storage import ensure
 
 Rows = tuple[pa.Schema, Iterator[pa.Table]]
 """The columns of a table, and its rows a shard at a time."""
@@ -86,6 +87,7 @@ def is_evaluated(run: Run) -> bool:
 
 def _segments(run: Run) -> Iterator[pa.Table]:
     store, names = run.store, _names(run)
+    ensure(store.segments_folder / part for part in store.parts)
     for part in store.parts:
         table = _named(read_parquet([store.segments_folder / part]), names)
         yield table.append_column(SEGMENTS.field("task"), pa.repeat(run.task, len(table)))

@@ -13,7 +13,7 @@ from typing import Any
 
 from workbench.errors import MissingObjectError, StorageError
 from workbench.storage.places import local_path, scheme_of, url_of
-from workbench.storage.retrying import attempt, kind_of
+from workbench.storage.retrying import attempt
 from workbench.storage.services import offline
 
 WRITABLE = ("s3", "gs")
@@ -139,10 +139,6 @@ def creates_exclusively(url: str) -> bool:
         attempt(url, lambda files: files.pipe_file(url, content, mode="create"))
     except FileExistsError:
         return True
-    except StorageError as error:
-        if error.__cause__ is not None and kind_of(error.__cause__) == "unsupported":
-            return False
-        raise
     return False
 
 

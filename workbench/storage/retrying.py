@@ -49,7 +49,7 @@ _REMEDIES: dict[str, str] = {
     "for an object that is missing, too, where the bucket may not be listed.",
     "no credentials": "There are no credentials. Set them as the store's own tools read them: AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY or AWS_PROFILE (s3), `gcloud auth application-default login` (gs), HF_TOKEN (hf).",
-    "unsupported": "The service does not know this operation.",
+    "unsupported": "The service does not know this operation: runs that others read lie there, none can be written.",
     "other": "See docs/storage.md.",
 }
 
