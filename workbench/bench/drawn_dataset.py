@@ -93,7 +93,7 @@ class DrawnDataset(Dataset):
     def _shards(self, side: int, images_per_table: int) -> Shards:
         for start in range(0, self.count, images_per_table):
             numbers = self.numbers[start : start + images_per_table]
-            yield self.rows(side, numbers), _image_rows(numbers, start)
+            yield self.rows(side, numbers), image_rows(numbers, start)
 
     @abstractmethod
     def rows(self, side: int, numbers: range) -> pa.Table:
@@ -112,7 +112,8 @@ def comparison(scenes: DrawnDataset, run: Run) -> Comparison:
     )
 
 
-def _image_rows(numbers: range, first: int) -> pa.Table:
+def image_rows(numbers: range, first: int) -> pa.Table:
+    """The image table of those images, the first of which has ordinal `first`."""
     n = len(numbers)
     return image_table(
         {
