@@ -197,8 +197,8 @@ _ABOUT = (
     "small, so that what grows with the number of images shows. A panoptic run has some 11 segments an image and is "
     f"scored by PQ, mIoU, and AP of its things by mask and box; an instance run has {DETECTIONS} detections an image. "
     "Each evaluation ran in a process of its own, without conversion of ground truth; the numbers of a size were the "
-    "same whoever counted. Memory is the peak of what is resident, of the process that puts everything together. Growth is "
-    "over the smallest size of the same kind, by each image more."
+    "same whoever counted. Memory is the peak of what is resident, of the process that puts everything together. "
+    "Growth is over the smallest size of the same kind, by each image more."
 )
 
 

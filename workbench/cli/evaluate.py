@@ -62,6 +62,18 @@ class Confidence(click.ParamType[float]):
 @click.option("--resamples", default=1000, help="Of the images, for --confidence.")
 @click.option("--seed", default=0, help="Of the resamples.")
 @click.option("--fail-below", multiple=True, metavar="METRIC=VALUE", help="Exit with 1 if it is lower.  [repeatable]")
+@click.option("--processes", type=click.IntRange(1), help="Processes on this machine that count.  [default: 1]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="local: this machine. ray: tasks on a Ray cluster, which needs the extra [ray]. Results are the same.",
+)
+@click.option("--num-workers", type=click.IntRange(1), help="With --engine ray.  [default: one a core of the cluster]")
+@click.option(
+    "--address",
+    help="With --engine ray: the cluster's, auto or host:port. Default: one on this machine that ends with the run.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the content of metrics.json instead: fractions, and null.")
 def evaluate(
     run: Path | None,
@@ -75,6 +87,10 @@ def evaluate(
     resamples: int,
     seed: int,
     fail_below: tuple[str, ...],
+    processes: int | None,
+    engine: str,
+    num_workers: int | None,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Score the run folder RUN (the newest below runs/ by default) against its dataset's ground truth.
@@ -89,6 +105,8 @@ def evaluate(
     workbench evaluate runs/mine --confidence
     workbench evaluate runs/mine --errors --by area --by weather.csv:weather
     workbench evaluate runs/mine --json --fail-below pq=0.55 --fail-below miou=0.4
+    workbench evaluate runs/mine --processes 8
+    workbench evaluate runs/mine --engine ray --address auto
     """
     from workbench.evaluation import gates
     from workbench.evaluation.evaluation import evaluate as score
@@ -98,7 +116,9 @@ def evaluate(
     limits = gates.parse(fail_below, "--fail-below")
     bootstrap = None if confidence is None else Bootstrap(confidence, resamples, seed)
     with evaluation_progress() as progress:
-        evaluation = score(run, dataset, progress, bootstrap, corrected, by, boundary)
+        evaluation = score(
+            run, dataset, progress, bootstrap, corrected, by, boundary, engine, processes, num_workers, address
+        )
     for note in evaluation.notes:
         click.echo(f"Note: {note}.", err=True)
     if as_json:
@@ -106,7 +126,8 @@ def evaluate(
     else:
         _print_tables(evaluation.metrics, per_category, with_errors)
         click.echo(
-            f"Kept in {evaluation.run.path}: metrics.json, {', '.join(f'{name}.parquet' for name in _TABLES)}", err=True
+            f"Kept in {evaluation.run.place}: metrics.json, {', '.join(f'{name}.parquet' for name in _TABLES)}",
+            err=True,
         )
     stop_at(gates.below(headlines(evaluation.metrics), limits))
 

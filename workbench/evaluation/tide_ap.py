@@ -4,6 +4,7 @@ Source: tidecv/quantify.py (fix_errors, fix_main_errors, fix_special_errors) and
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +37,11 @@ class TideResult:
 class _Points:
     """A tally with one kind of error repaired: the detections that count, and the ground truth to find."""
 
-    category: NDArray[np.int64]
+    category: NDArray[np.int32]
     """(D,), positions among the K categories."""
     score: NDArray[np.float64]
     tp: NDArray[np.bool_]
-    tie: NDArray[np.int64]
+    tie: NDArray[np.integer[Any]]
     """(D,), the order among equal scores."""
     gt: NDArray[np.int64]
     """(K,)."""
@@ -76,18 +77,21 @@ class _Measure:
     def __init__(self, counts: TideTally, order: NDArray[np.int64], corrected: bool) -> None:
         categories = np.unique(np.concatenate([counts.category, counts.gt_category]))
         self.counts, self.corrected, self.n = counts, corrected, len(categories)
-        self.category = np.searchsorted(categories, counts.category)
-        self.repaired_category = np.searchsorted(categories, counts.repaired_category)
+        # 4 bytes where they suffice: of a million images these columns are what evaluation takes most memory for.
+        self.category = np.searchsorted(categories, counts.category).astype(np.int32)
+        self.repaired_category = np.searchsorted(categories, counts.repaired_category).astype(np.int32)
         gt_category = np.searchsorted(categories, counts.gt_category)
         self.gt = np.bincount(gt_category, minlength=self.n)
         self.missed = np.bincount(gt_category[counts.gt_kind == MISS], minlength=self.n)
         self.unmatched = np.bincount(gt_category[counts.gt_kind != MATCHED], minlength=self.n)
         self.tp = counts.kind == MATCHED
-        self.position = np.empty(len(counts.image), dtype=np.int64)
-        self.position[np.lexsort((counts.rank, order[counts.image]))] = np.arange(len(counts.image))
-        self.after_errors = self.position + self.tp * len(counts.image)  # a repaired list has its true positives last
+        n = len(counts.image)
+        self.position = np.empty(n, dtype=np.int32 if 2 * n < 2**31 else np.int64)
+        self.position[np.lexsort((counts.rank, order[counts.image]))] = np.arange(n, dtype=self.position.dtype)
+        # A repaired list has its true positives last.
+        self.after_errors = self.position + self.tp * self.position.dtype.type(n)
 
-    def base(self, tie: NDArray[np.int64]) -> _Points:
+    def base(self, tie: NDArray[np.integer[Any]]) -> _Points:
         """As detected."""
         rows = ~self.counts.ignored
         return _Points(self.category[rows], self.counts.score[rows], self.tp[rows], tie[rows], self.gt)
