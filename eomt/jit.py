@@ -4,21 +4,24 @@ Importing this module imports numba (about half a second): do it inside the func
 """
 
 from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_WAITING: list[Callable[[], Any]] = []  # kernels of the modules imported so far that are compiled on demand
 
 
-def compiled(*signatures: Any, error_model: str = "python") -> Callable[[Function], Function]:
+def compiled(*signatures: Any, error_model: str = "python", on_demand: bool = False) -> Callable[[Function], Function]:
     """Compile the decorated function for these numba signatures now; a later process loads the machine code from disk.
 
     The kernel releases the interpreter lock. numba keeps its files beside the source, or in the user's cache folder
     (`NUMBA_CACHE_DIR` names another); where neither can be written, or the disk is full, the kernel still works and is
     compiled again in the next process. A change of another module that a kernel calls goes unnoticed by the cache, so
     kernels call only functions of their own module. With `error_model="numpy"` a division by zero gives infinity; while
-    it may raise, no loop with a division becomes vector instructions.
+    it may raise, no loop with a division becomes vector instructions. With `on_demand` it is compiled when it is first
+    called, by Python and not by another kernel: for modules of which most users need one function.
     """
 
     def compile_now(function: Function) -> Function:
@@ -28,7 +31,18 @@ def compiled(*signatures: Any, error_model: str = "python") -> Callable[[Functio
             kernel = numba.njit(list(signatures), nogil=True, error_model=error_model)(function)
         return kernel
 
-    return compile_now
+    def compile_when_called(function: Function) -> Function:
+        kernel = cache(lambda: compile_now(function))
+        _WAITING.append(kernel)
+        return wraps(function)(lambda *arguments: kernel()(*arguments))  # type: ignore[return-value]
+
+    return compile_when_called if on_demand else compile_now
+
+
+def compile_waiting() -> None:
+    """Compile, or load, the kernels that wait for their first call."""
+    for kernel in _WAITING:
+        kernel()
 
 
 def inlined(function: Function) -> Function:

@@ -181,6 +181,7 @@ def _range(mask: Floats, up: Upsampling, tile: tuple[int, int, int, int]) -> tup
         types.int64[:, ::1],
     ),
     error_model="numpy",
+    on_demand=True,
 )
 def contest(
     masks: Floats,
@@ -297,7 +298,7 @@ def contest(
     return pixels_listed, masks_listed
 
 
-@compiled(types.void(_MASKS, _UPSAMPLING, types.int64[::1], _FLOATS), error_model="numpy")
+@compiled(types.void(_MASKS, _UPSAMPLING, types.int64[::1], _FLOATS), error_model="numpy", on_demand=True)
 def logits_at(masks: Floats, up: Upsampling, pixels: Counts, out: Floats) -> None:
     """The logits of masks (n, h, w) at pixels (m,) of the image, y * width + x each: fills `out` (m, n).
 
@@ -320,7 +321,9 @@ def logits_at(masks: Floats, up: Upsampling, pixels: Counts, out: Floats) -> Non
 
 
 @compiled(
-    types.void(_MASKS, _UPSAMPLING, types.int64[::1], types.float64[::1], types.uint8[:, :, ::1]), error_model="numpy"
+    types.void(_MASKS, _UPSAMPLING, types.int64[::1], types.float64[::1], types.uint8[:, :, ::1]),
+    error_model="numpy",
+    on_demand=True,
 )
 def measure(masks: Floats, up: Upsampling, areas: Counts, sums: NDArray[np.float64], binary: NDArray[np.uint8]) -> None:
     """The area of each of masks (n, h, w), where the logit is positive, and the sum of probabilities inside.
@@ -353,7 +356,7 @@ def measure(masks: Floats, up: Upsampling, areas: Counts, sums: NDArray[np.float
                     sums[query] += column_sums[x]
 
 
-@compiled(types.void(_MASKS, _UPSAMPLING, types.int32[::1], types.int32[:, ::1]), error_model="numpy")
+@compiled(types.void(_MASKS, _UPSAMPLING, types.int32[::1], types.int32[:, ::1]), error_model="numpy", on_demand=True)
 def paint(masks: Floats, up: Upsampling, labels: NDArray[np.int32], label_map: NDArray[np.int32]) -> None:
     """Write each mask's label into `label_map` (height, width) where its logit is positive; negative labels nowhere."""
     logits = np.empty((TILE_ROWS, TILE_COLUMNS), np.float32)
@@ -377,7 +380,7 @@ def paint(masks: Floats, up: Upsampling, labels: NDArray[np.int32], label_map: N
                         labelled[x0 + x] = label if line[x] > 0 else labelled[x0 + x]
 
 
-@compiled(types.void(types.int32[:, ::1], types.int32[::1]), error_model="numpy")
+@compiled(types.void(types.int32[:, ::1], types.int32[::1]), error_model="numpy", on_demand=True)
 def relabel(label_map: NDArray[np.int32], new_labels: NDArray[np.int32]) -> None:
     """Replace each label of a map, in place; -1 picks the last of `new_labels` (n + 1,)."""
     for y in range(label_map.shape[0]):
@@ -407,6 +410,7 @@ def _crop_tile(
         types.int64[::1],
     ),
     error_model="numpy",
+    on_demand=True,
 )
 def vote(
     masks: Floats,
@@ -606,7 +610,7 @@ def vote(
     return listed
 
 
-@compiled(types.void(types.float32[:, :, ::1], _FLOATS, _FLOATS, _FLOATS), error_model="numpy")
+@compiled(types.void(types.float32[:, :, ::1], _FLOATS, _FLOATS, _FLOATS), error_model="numpy", on_demand=True)
 def blend(corners: Floats, row_weights: Floats, column_weights: Floats, out: Floats) -> None:
     """`_resample` at m single pixels: `out` (m, K) of corners (4, m, K), upper and then lower, left and then right.
 
