@@ -74,15 +74,22 @@ def _read_shards(
     options: HubOptions | None,
     read: Callable[[Path], dict[str, Tensor]],
 ) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name in shard_names(index):
+        state |= read(find_file(id_or_folder, name, options))
+    return state
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of shards names, sorted. Raises CheckpointError where one lies outside its folder."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index} has no weight_map, which names the shard of each weight.")
-    state: dict[str, Tensor] = {}
-    for name in sorted({str(name) for name in weight_map.values()}):
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
         if Path(name).name != name:
             raise CheckpointError(f"{index} names the shard {name!r}, which is outside its folder.")
-        state |= read(find_file(id_or_folder, name, options))
-    return state
+    return names
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

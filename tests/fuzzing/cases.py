@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzzing import files
+from tests.fuzzing.kept_readers import torch_file
 
 _CORPUS = Path(__file__).parent / "corpus"
 _DEEP = b"[" * 60_000
@@ -80,6 +81,17 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("preprocessor_config.json", b'{"rescale_factor": "x"}'),
     ("weight index", _DEEP),
     ("weight index", b'{"weight_map": {}}'),
+    ("weight index of a run", b'{"weight_map": [1]}'),
+    ("weight index of a run", b'{"weight_map": {"a": {}}}'),
+    ("weight index of a run", b'{"weight_map": {"a": "../hashed/x"}}'),
+    ("metrics", b"[]"),
+    ("audited metrics", b'{"provenance": []}'),
+    ("audit ranking", b"PAR1"),
+    ("training manifest", _DEEP),
+    ("training manifest", b'{"version": 1}'),
+    ("training manifest", b'{"version": 1, "status": [], "identity": {}}'),
+    ("training state", torch_file([1])),
+    ("training state", torch_file({"training": 1})),
     ("training recipe", b"scale = 3\n"),
     ("training recipe", b"image-size = []\n"),
     ("training recipe", b'task = {a = "b"}\n'),

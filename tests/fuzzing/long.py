@@ -33,6 +33,7 @@ def main(inputs: int, seed: int, only: str, out: Path) -> None:
     warnings.simplefilter("ignore")
     begun, total, found = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=_in_memory()) as folder:
+        os.environ["WORKBENCH_CACHE"] = f"{folder}/cache"
         readers = [reader for reader in all_readers(Path(folder)) if only in reader.name]
         _limit_memory()
         shares = sum(reader.share for reader in readers)

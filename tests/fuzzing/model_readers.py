@@ -17,6 +17,7 @@ from tests.fuzzing.engine import Reader
 from tests.reference.tiny_eomt import tiny_model
 from workbench.formats.pictures import UNDECODABLE, decode_fully
 from workbench.models.form import weights_of
+from workbench.prediction.checkpoint import sha256_of, weight_files
 
 
 def model_readers(base: Path) -> tuple[Reader, ...]:
@@ -30,8 +31,9 @@ def model_readers(base: Path) -> tuple[Reader, ...]:
     pickled = io.BytesIO()
     torch.save(dict(list(few.items())[:6]), pickled)
     index = {"metadata": {}, "weight_map": dict.fromkeys(few, "model-00001-of-00001.safetensors")}
-    (base / "shards").mkdir()
-    (base / "shards" / "model-00001-of-00001.safetensors").write_bytes(save(few))
+    for folder in ("shards", "hashed"):
+        (base / folder).mkdir()
+        (base / folder / "model-00001-of-00001.safetensors").write_bytes(save(few))
     here = (base,)
 
     def of_file(name: str, read: Callable[[Path], object], folder: str | None = None) -> Callable[[bytes], None]:
@@ -60,6 +62,9 @@ def model_readers(base: Path) -> tuple[Reader, ...]:
                (b'"dtype"', b'"F32"', b'"shape"', b'"data_offsets"')),
         Reader("weight index", "json", (json.dumps(index).encode(),),
                of_file("model.safetensors.index.json", lambda f: weights_of(str(f)), "shards"), here, ("shards",)),
+        Reader("weight index of a run", "json", (json.dumps(index).encode(),),
+               of_file("model.safetensors.index.json", lambda f: sha256_of(weight_files(str(f))), "hashed"), here,
+               ("hashed",), share=0.5),
         Reader("pytorch_model.bin", "bytes", (pickled.getvalue(),),
                of_file("pytorch_model.bin", lambda f: weights_of(str(f))), here, ("pytorch_model",),
                (b"cposix\nsystem\n", b"c__builtin__\neval\n", b"\x80\x02", b"R", b"."), share=0.5),

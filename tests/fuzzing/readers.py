@@ -8,6 +8,7 @@ import click
 
 from tests.fuzzing import files
 from tests.fuzzing.engine import Reader
+from tests.fuzzing.kept_readers import kept_readers
 from tests.fuzzing.model_readers import model_readers
 from tests.fuzzing.rle_reader import read_rle
 from tests.fuzzing.run_readers import run_readers
@@ -15,16 +16,20 @@ from workbench import catalog
 from workbench.catalog.class_tables import read_class_table
 from workbench.cli import main
 from workbench.cli.train import train
+from workbench.curation.check import check
 from workbench.curation.unpacking import unpack
-from workbench.errors import WorkbenchError
+from workbench.errors import DatasetError, WorkbenchError
+from workbench.files.cache import cache_folder
 from workbench.formats import open_dataset
 from workbench.formats.annotated import AnnotatedDataset
 from workbench.formats.base import Dataset
 from workbench.formats.label_maps import read_instance_maps
+from workbench.imports.api import import_predictions
 from workbench.imports.base import PredictionSource
 from workbench.imports.coco_panoptic import CocoPanoptic
 from workbench.imports.coco_results import CocoResults
 from workbench.imports.index_png import IndexPng
+from workbench.runs import MANIFEST
 
 _CLASSES = b"category_id,name,isthing,color,label\n1,cat,1,6a5acd,1\n7,sky,0,,7\n"
 _RECIPE = b"""steps = 100
@@ -69,7 +74,9 @@ def all_readers(base: Path) -> tuple[Reader, ...]:
         *_definition_readers(base / "definitions"),
         *_dataset_readers(base / "datasets"),
         *_import_readers(base / "imports"),
+        *_command_readers(base / "commands"),
         *run_readers(base / "runs"),
+        *kept_readers(base / "kept"),
         *model_readers(base / "models"),
         _archive_reader(base / "archives"),
     )
@@ -211,6 +218,33 @@ def _import_readers(base: Path) -> tuple[Reader, ...]:
                ("a.png", "panoptic.json"), share=0.35),
         Reader("import index-png", "bytes", files.label_maps(),
                _writing(maps / "a.png", reading(lambda: IndexPng(maps, dataset))), here, ("a.png",), share=0.35),
+    )  # fmt: skip
+
+
+def _command_readers(base: Path) -> tuple[Reader, ...]:
+    """Whole commands on a damaged file: what they begin is taken back, what they report is no traceback."""
+    definition = make_dataset(base / "dataset")
+    results, out = base / "results.json", base / "run"
+    checked = catalog.read(make_dataset(base / "checked"))
+
+    def check_dataset() -> None:
+        if errors := [finding for finding in check(checked).findings if finding.severity == "error"]:
+            raise DatasetError(f"{checked.instances}: {errors[0].code}: {errors[0].advice} {errors[0].examples}")
+
+    def import_results() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        try:
+            import_predictions(results, definition, "coco-results", out)
+        except WorkbenchError:
+            if (out / MANIFEST).exists():
+                raise AssertionError("a refused import left a run") from None
+            raise
+
+    return (
+        Reader("datasets check", "json", files.instances(),
+               _writing(base / "checked" / "instances.json", check_dataset), (base,), ("instances.json",), share=0.35),
+        Reader("import command", "json", files.results(), _writing(results, import_results), (base, cache_folder()),
+               ("results.json", "run"), share=0.2),
     )  # fmt: skip
 
 

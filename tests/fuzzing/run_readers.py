@@ -18,9 +18,9 @@ def run_readers(base: Path) -> tuple[Reader, ...]:
     """The readers of a complete run of two images below `base`."""
     base.mkdir()
     whole = {
-        "run.json": json.dumps(_manifest(base)).encode(),
-        "predictions/part-00000.parquet": _parquet(_segments()),
-        "images/part-00000.parquet": _parquet(_images()),
+        "run.json": json.dumps(manifest_of(base)).encode(),
+        "predictions/part-00000.parquet": parquet(_segments()),
+        "images/part-00000.parquet": parquet(_images()),
         "metrics.json": b'{"panoptic": {"All": {"pq": 0.5}}, "version": 1}',
     }
 
@@ -38,8 +38,8 @@ def run_readers(base: Path) -> tuple[Reader, ...]:
 
     manifest, segments, images, metrics = whole
     seeds = {name: (content,) for name, content in whole.items()}
-    seeds[segments] += (_parquet(_segments(), "none"), _parquet(SEGMENT_SCHEMA.empty_table()))
-    seeds[images] += (_parquet(_images(), "none"), _parquet(IMAGE_SCHEMA.empty_table()))
+    seeds[segments] += (parquet(_segments(), "none"), parquet(SEGMENT_SCHEMA.empty_table()))
+    seeds[images] += (parquet(_images(), "none"), parquet(IMAGE_SCHEMA.empty_table()))
     here, words = (base,), (b"PAR1", b"workbench.schema_version")
     return (
         Reader("run manifest", "json", seeds[manifest], reading(manifest, _read_manifest), here, ("run", "dataset")),
@@ -63,7 +63,8 @@ def _read_shards(run: Run) -> None:
     list(run.store.chunks([["1"], ["2", "3"]]))
 
 
-def _manifest(base: Path) -> dict[str, object]:
+def manifest_of(base: Path) -> dict[str, object]:
+    """Of a complete instance run of two images; its data set's definition is written below `base`."""
     definition = base / "mine.toml"
     definition.write_text('format = "images"\nroot = "."\nimages = "images"\n')
     categories = [{"category_id": 1, "name": "cat", "isthing": True, "color": [1, 2, 3]}]
@@ -114,7 +115,8 @@ def _images() -> pa.Table:
     )
 
 
-def _parquet(table: pa.Table, compression: str = "zstd") -> bytes:
+def parquet(table: pa.Table, compression: str = "zstd") -> bytes:
+    """The bytes of a Parquet file with these rows."""
     file = io.BytesIO()
     pq.write_table(table, file, compression=compression, write_statistics=True)
     return file.getvalue()

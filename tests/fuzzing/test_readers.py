@@ -3,6 +3,7 @@
 `make fuzz` is the long one. What it once found stands in `corpus/` and in `cases.py`, and is tried here each time.
 """
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -16,15 +17,21 @@ from tests.fuzzing import engine
 from tests.fuzzing.cases import CASES, READ
 from tests.fuzzing.engine import Reader, examine, fuzz, warm_up
 from tests.fuzzing.mutation import mutate
-from tests.fuzzing.readers import all_readers
-from workbench.errors import DatasetError
+from tests.fuzzing.readers import all_readers, make_dataset
+from tests.fuzzing.run_readers import manifest_of
+from workbench.errors import DatasetError, WorkbenchError
+from workbench.imports.api import import_predictions
+from workbench.training.history import read_entries
+from workbench.transfer_formats import TransferFormat
 
 INPUTS = 200  # of each reader
 NAMES = (
     *("rle", "dataset definition", "class table", "training recipe", "COCO instances", "COCO panoptic", "panoptic PNG"),
     *("index PNG", "instance ids", "import coco-results", "import coco-panoptic", "import panoptic PNG"),
-    *("import index-png", "run manifest", "segment shard", "image shard", "metrics", "config.json"),
-    *("preprocessor_config.json", "safetensors", "weight index", "pytorch_model.bin", "image", "archive"),
+    *("import index-png", "datasets check", "import command", "run manifest", "segment shard", "image shard"),
+    *("metrics", "candidate shard", "match table", "audit summary", "audit ranking", "audited metrics", "sweep"),
+    *("training manifest", "training state", "gate", "config.json", "preprocessor_config.json", "safetensors"),
+    *("weight index", "weight index of a run", "pytorch_model.bin", "image", "archive"),
 )
 # Of Pillow and torch, on damaged files: what the commands' users would see as a warning, before the error.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -72,6 +79,28 @@ def test_any_bytes_are_an_rle_or_none(readers: dict[str, Reader], data: bytes) -
 @given(head=st.sampled_from([b"\6\x08", b"\1\1", b"\0\x05"]), counts=st.text("0123NOPQRSnopq", max_size=20))
 def test_any_numbers_are_an_rle_or_none(readers: dict[str, Reader], head: bytes, counts: str) -> None:
     assert examine(readers["rle"], head + counts.encode())[0] is None
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"step": 2', b"[1]", b"7", b"null", b'{"loss": 1}', b'{"step": "2"}', b"\xff", b"[" * 60_000]
+)
+def test_a_training_s_curve_ends_before_a_line_that_is_no_entry(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    assert read_entries(tmp_path / "history.jsonl") == [{"step": 1}]
+
+
+@pytest.mark.parametrize("format", ["coco-results", "coco-panoptic", "index-png"])
+def test_what_is_no_prediction_is_no_import(format: TransferFormat, tmp_path: Path) -> None:
+    definition = make_dataset(tmp_path / "dataset")
+    sources = {name: tmp_path / name for name in ("missing", "empty folder", "binary", "run folder")}
+    sources["empty folder"].mkdir()
+    sources["binary"].write_bytes(bytes(range(256)))
+    (sources["run folder"] / "images").mkdir(parents=True)
+    (sources["run folder"] / "run.json").write_text(json.dumps(manifest_of(tmp_path)))
+    for name, source in sources.items():
+        with pytest.raises(WorkbenchError, match=name):
+            import_predictions(source, definition, format, tmp_path / "imported")
+        assert not (tmp_path / "imported" / "run.json").exists()
 
 
 def careless(tmp_path: Path, read: Callable[[bytes], None]) -> engine.Finding | None:

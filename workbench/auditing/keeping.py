@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench import runs
+from workbench.auditing.ranking import AUDIT_SCHEMA
 from workbench.errors import RunError
 from workbench.evaluation.keeping import METRICS
 from workbench.files.replacing import new_file
@@ -42,16 +43,26 @@ def kept(run: Run) -> pa.Table | None:
     file = run.path / SUMMARY
     if not file.exists() or not (run.path / METRICS).exists():
         return None
-    evaluated = run.metrics()["provenance"]["evaluated"]
+    metrics = run.metrics()
     try:
+        evaluated = metrics["provenance"]["evaluated"]
         summary = json.loads(file.read_text(encoding="utf-8"))
         current = summary["evaluated"] == evaluated and summary["version"] == VERSION
-        return pq.read_table(run.path / TABLE) if current else None
+        return _ranking(run.path / TABLE) if current else None
     except (*DAMAGED_PARQUET, TypeError, RecursionError) as error:
         raise RunError(
             f"{file}: this audit, or {TABLE} beside it, cannot be read ({error}). Run `workbench audit {run.path}` "
             "again."
         ) from error
+
+
+def _ranking(path: Path) -> pa.Table:
+    """Raises ValueError for a table of other columns."""
+    table = pq.ParquetFile(path).read()
+    table.validate(full=True)
+    if not table.schema.equals(AUDIT_SCHEMA, check_metadata=False):
+        raise ValueError(f"its columns are not those of an audit: {table.schema.names}")
+    return table
 
 
 def _write_csv(table: pa.Table, path: Path) -> None:

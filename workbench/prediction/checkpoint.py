@@ -9,10 +9,10 @@ from typing import Any
 
 from eomt.auto import load_config
 from eomt.configuration import EomtConfig
-from eomt.hub import HubOptions, find_file, read_json, try_find_file
+from eomt.hub import HubOptions, find_file, try_find_file
 from eomt.image_processing import EomtImageProcessor
 from eomt.resizing import canvas_size
-from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE
+from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE, shard_names
 from workbench.errors import ModelError
 from workbench.formats.base import TASKS, Task
 from workbench.storage import local_path, url_of
@@ -129,8 +129,7 @@ def weight_files(place: str, options: HubOptions | None = None) -> list[Path]:
         if path := try_find_file(place, single, options):
             return [path]
         if path := try_find_file(place, index, options):
-            shards = sorted(set(read_json(path).get("weight_map", {}).values()))
-            return [find_file(place, shard, options) for shard in shards]
+            return [find_file(place, shard, options) for shard in shard_names(path)]
     return [find_file(place, SINGLE, options)]
 
 

@@ -40,7 +40,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """What `save_state` wrote there last; None before that. Raises RunError for a file that cannot be read."""
+    """What `save_state` wrote there last; None before that.
+
+    Raises RunError for a file that cannot be read or is not of a training.
+    """
     file = folder / STATE
     if not file.exists():
         return None
@@ -48,4 +51,6 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of a damaged archive: pickle, zip and torch raise what they like
         raise RunError(f"{file}: not readable ({error}). Delete {folder} and train again.") from error
+    if not isinstance(state, dict) or not isinstance(state.get("training"), dict) or "recent" not in state:
+        raise RunError(f"{file}: not the state of a training. Delete {folder} and train again.")
     return state

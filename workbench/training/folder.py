@@ -52,10 +52,12 @@ def read(folder: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file}: not readable as JSON ({error}).") from error
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise RunError(f"{file}: not a training of layout {_VERSION}. Name another folder with --out.")
+    if not isinstance(content.get("identity"), dict) or content.get("status") not in (COMPLETE, INCOMPLETE):
+        raise RunError(f"{file}: it lacks the identity or the status of a training. Name another folder with --out.")
     return content
 
 

@@ -100,13 +100,16 @@ def _is_finite(value: Any) -> bool:
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of a file, up to a line that a crash cut short."""
+    """The entries of a file, up to a line that a crash cut short or that is none."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+            break
+        entries.append(entry)
     return entries
 
 
