@@ -180,6 +180,11 @@ def test_folders_and_files_of_others_are_left_alone(tmp_path: Path) -> None:
         export_lake([run], folder)
 
 
+def test_a_lake_is_not_written_to_a_bucket(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="written to a local folder"):
+        export_lake([sharded_run(tmp_path / "run")], "s3://bucket/lake")
+
+
 def test_an_export_that_fails_leaves_the_lake_as_it_was(tmp_path: Path) -> None:
     run = sharded_run(tmp_path / "run")
     folder = export_lake([run], tmp_path / "lake")

@@ -24,6 +24,7 @@ from workbench.exports import hive, lake_tables
 from workbench.files import claims
 from workbench.runs import Run, write_json
 from workbench.segments import DAMAGED_PARQUET
+from workbench.storage import is_url
 from workbench.store import sync_folder
 
 LAKE_VERSION = 1
@@ -46,10 +47,14 @@ def export_lake(
     A run that the lake has already takes the place of its own earlier export; all other runs stay. Two shards at most
     are in memory. `note` is called with what the user should know and no error says.
 
-    Raises OptionError for two runs with the same name and dataset, RunError for a folder that holds something else or
-    is in use, and TransferError where the lake has a different run of that name, unless `overwrite`, or where a
-    partition holds files that no export wrote.
+    Raises OptionError for a URL and for two runs with the same name and dataset, RunError for a folder that holds
+    something else or is in use, and TransferError where the lake has a different run of that name, unless `overwrite`,
+    or where a partition holds files that no export wrote.
     """
+    if is_url(out):
+        raise OptionError(
+            f"{out}: a lake is written to a local folder, where renames are whole. Copy it there afterwards."
+        )
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
     places = [partition_of(run) for run in opened]
     for index, place in enumerate(places):
