@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eomt.inference_layers import FastLayer, FastUpscaling, Norm, Product
+from eomt.inference_layers import FastLayer, FastUpscaling, Norm, Product, patch_projection
 from eomt.layers import check_image_shape
 from eomt.modeling import EomtForUniversalSegmentation
 
@@ -35,7 +35,7 @@ class FastEomt(nn.Module):
         patches = embeddings.patch_embeddings
         projection = getattr(patches, "projection", patches)
         assert isinstance(projection, nn.Conv2d)
-        self.project = Product([_as_linear(projection)], dtype)
+        self.project = Product([patch_projection(projection)], dtype)
         positions = getattr(embeddings, "position_embeddings", None)
         prefix = torch.cat((embeddings.cls_token, embeddings.register_tokens), dim=1)  # type: ignore[arg-type]
         rotation = model.eval()._rotation(prefix.detach().float())
@@ -133,14 +133,3 @@ def _mask_logits(model: FastEomt, queries: Tensor, patches: Tensor) -> Tensor:
     embedded: Tensor = third(model._activation(second(model._activation(first(queries)))))
     logits = embedded @ features.flatten(1, 2).transpose(1, 2)  # (B, Q, h*w)
     return logits.view(*logits.shape[:2], *features.shape[1:3])
-
-
-def _as_linear(projection: nn.Conv2d) -> nn.Linear:
-    """The layer that does on flattened patches what a convolution does whose stride is its size."""
-    weight = projection.weight.detach().flatten(1)
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=projection.bias is not None, device=weight.device)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        if projection.bias is not None:
-            layer.bias.copy_(projection.bias)
-    return layer

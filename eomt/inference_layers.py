@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from eomt.attention import Rotation, rotate
 from eomt.layers import UpscaleStep
 
+Affine = tuple[Tensor, Tensor]
+"""Weight (outputs, inputs) and bias (outputs,), in float32."""
+
 
 class Product(nn.Module):
     """(..., D) -> (..., sum of outputs): one linear layer in the place of several that share their input."""
@@ -21,10 +24,10 @@ class Product(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype, scale: Tensor | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Linear | Affine], dtype: torch.dtype, scale: Tensor | None = None) -> None:
         super().__init__()
-        weights, biases = zip(*(_of_linear(layer) for layer in layers), strict=True)
-        weight, bias = torch.cat(weights), torch.cat(biases)
+        parts = [_affine(layer) if isinstance(layer, nn.Linear) else layer for layer in layers]
+        weight, bias = torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])
         if scale is not None:
             weight, bias = weight * scale[:, None], bias * scale
         self.register_buffer("weight", weight.to(dtype))
@@ -44,8 +47,8 @@ class Norm(nn.Module):
     def __init__(self, norm: nn.LayerNorm, weights_dtype: torch.dtype, dtype: torch.dtype) -> None:
         super().__init__()
         self._shape, self._eps, self._dtype = norm.normalized_shape, norm.eps, dtype
-        self.register_buffer("weight", norm.weight.detach().to(weights_dtype))
-        self.register_buffer("bias", norm.bias.detach().to(weights_dtype))
+        self.register_buffer("weight", norm.weight.detach().to(weights_dtype, copy=True))
+        self.register_buffer("bias", norm.bias.detach().to(weights_dtype, copy=True))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise each position."""
@@ -116,12 +119,10 @@ class FastUpscaling(nn.Module):
 
     def __init__(self, step: UpscaleStep, dtype: torch.dtype) -> None:
         super().__init__()
-        doubling = step.conv1.weight.detach()  # (D in, D out, 2, 2)
-        widened = nn.Linear(len(doubling), 4 * len(doubling), device=doubling.device)
-        with torch.no_grad():
-            widened.weight.copy_(doubling.permute(2, 3, 1, 0).flatten(0, 2))  # (2 * 2 * D out, D in)
-            widened.bias.copy_(step.conv1.bias.detach().repeat(4))  # type: ignore[union-attr]
-        self.widen = Product([widened], dtype)
+        doubling, bias = step.conv1.weight.detach().float(), step.conv1.bias  # (D in, D out, 2, 2)
+        assert bias is not None
+        weight = doubling.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * D out, D in)
+        self.widen = Product([(weight, bias.detach().float().repeat(4))], dtype)
         smoothing = step.conv2.weight.detach().to(dtype)  # (D, 1, 3, 3)
         self.register_buffer("smoothing", smoothing.contiguous(memory_format=torch.channels_last))
         self.norm = Norm(step.layernorm2d, dtype, dtype)
@@ -137,8 +138,12 @@ class FastUpscaling(nn.Module):
         return result
 
 
-def _of_linear(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias in float32; a layer without bias has zeros."""
-    assert isinstance(layer, nn.Linear)
-    weight = layer.weight.detach().float()
+def patch_projection(projection: nn.Conv2d) -> Affine:
+    """What does on flattened patches what a convolution does whose stride is its size."""
+    return _affine(projection)
+
+
+def _affine(layer: nn.Linear | nn.Conv2d) -> Affine:
+    """A layer without bias has zeros."""
+    weight = layer.weight.detach().float().flatten(1)
     return weight, weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().float()

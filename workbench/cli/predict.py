@@ -125,6 +125,12 @@ class BatchSize(click.ParamType[int | str]):
     "--address",
     help="With --engine ray: the cluster's, auto or host:port. Default: one on this machine that ends with the run.",
 )
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Put the model through torch's compiler, on a GPU with bfloat16 or float16. Default: from 2000 images on.",
+)
 @click.option("--profile", is_flag=True, help="Tell each stage's share of the time, and what limits the run.")
 @click.option("--resume/--no-resume", default=True, help="Go on with an incomplete run of the same command.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON instead of the run folder.")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 
 from workbench import runs
-from workbench.prediction.device import choose_batch_size
+from workbench.prediction.device import choose_batch_size, choose_compiled
 from workbench.prediction.engines.choosing import chosen_engine
 from workbench.prediction.options import CANDIDATE_FLOOR
 from workbench.prediction.plan import make_plan
@@ -39,6 +39,7 @@ def predict(
     processes: int | None = None,
     num_workers: int | None = None,
     address: str | None = None,
+    compiled: bool | None = None,
     profile: bool = False,
     resume: bool = True,
     progress: Progress | bool = True,
@@ -74,6 +75,8 @@ def predict(
         num_workers: with Ray: by default one a GPU of the cluster, or one a machine where there is none.
         address: with Ray: of the cluster ("auto", "host:port", "ray://host:port"); without it one is started here and
             ended with the run.
+        compiled: whether the model goes through torch's compiler, on a GPU below float32; None: where the run is long
+            enough to pay for it.
         profile: tell what share of the time each stage takes and what limits the run, and keep it in the manifest
             (`provenance.sessions[-1].profile`).
         resume: go on with an incomplete run of the same identity; a complete one is returned as it is.
@@ -98,14 +101,16 @@ def predict(
         folder = local_path(out or root)
         if out is None:
             folder = choose_folder(plan.name, manifest["identity"], resume, folder)
-        choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)  # told before a folder is made
+        # Told before a folder is made.
+        choose_batch_size(batch_size, plan.device, plan.checkpoint.config.image_size_hw)
+        choose_compiled(compiled, plan.device, plan.dtype, len(plan.records))
         with runs.lock(folder):
             run = runs.create_or_resume(folder, manifest, resume)
             with _shown(progress) as shown:
                 if run.complete and not run.lost_images:
                     shown.note(f"{run.place} is complete already; nothing to do. --no-resume predicts anew.")
                     return run
-                return run_session(run, plan, shown, batch_size, chosen, profile)
+                return run_session(run, plan, shown, batch_size, chosen, profile, compiled)
 
 
 def _shown(progress: Progress | bool) -> Progress:

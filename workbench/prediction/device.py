@@ -1,4 +1,4 @@
-"""Where the model runs and in which precision: what `auto` means for the device, the dtype and the batch size."""
+"""Where the model runs and in which precision: what `auto` means for device, dtype, batch size and compiling."""
 
 import torch
 
@@ -8,6 +8,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 _BATCH_OF_640 = {"cuda": 16}
 _BATCH_ELSEWHERE = 2  # measured: a CPU is not faster with more, and waits longer for Ctrl-C
 _LARGEST_BATCH = 64
+COMPILE_FROM = 2000
+"""Images from which compiling is expected to pay: some ten seconds against a millisecond or so of each. An estimate."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,3 +46,16 @@ def choose_batch_size(wanted: int | str, device: torch.device, input_hw: tuple[i
     if isinstance(wanted, str) or wanted < 1:
         raise OptionError(f"batch size {wanted!r}: give a whole number from 1, or auto.")
     return wanted
+
+
+def choose_compiled(wanted: bool | None, device: torch.device, dtype: str, images: int) -> bool:
+    """Whether the model goes through torch's compiler; None leaves it to the number of images to predict.
+
+    It is for a GPU and below float32, which is to stay what it is to the bit. Raises OptionError elsewhere.
+    """
+    possible = device.type == "cuda" and dtype != "float32"
+    if wanted and not possible:
+        raise OptionError(
+            f"--compile is for a GPU with --dtype bfloat16 or float16, not for {device} with {dtype}. Leave it out."
+        )
+    return possible and (images >= COMPILE_FROM if wanted is None else wanted)

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench import runs
 from workbench.formats.base import ImageRecord
-from workbench.prediction.device import choose_batch_size
+from workbench.prediction.device import choose_batch_size, choose_compiled
 from workbench.prediction.engines.base import Engine
 from workbench.prediction.engines.work import WorkerSpec, portable_model, stage_profile
 from workbench.prediction.interrupt import Interrupted, stop_on_signals
@@ -18,7 +18,13 @@ from workbench.runs import INCOMPLETE, Run
 
 
 def run_session(
-    run: Run, plan: Plan, progress: Progress, batch_size: int | str, engine: Engine, profiled: bool = False
+    run: Run,
+    plan: Plan,
+    progress: Progress,
+    batch_size: int | str,
+    engine: Engine,
+    profiled: bool = False,
+    compiled: bool | None = None,
 ) -> Run:
     """Predict what `run` lacks; the caller holds its lock. Raises Interrupted where the user stops it.
 
@@ -29,7 +35,9 @@ def run_session(
     done = store.done_image_ids()
     progress.note(_announcement(run, plan, batch_size, engine))
     profile = stage_profile(plan.device) if profiled else Profile()
-    with engine.started(_spec(run, plan, batch_size, engine.readers, profiled), progress.note, profile) as started:
+    to_compile = choose_compiled(compiled, plan.device, plan.dtype, len(plan.records) - len(done))
+    spec = _spec(run, plan, batch_size, engine.readers, profiled, to_compile)
+    with engine.started(spec, progress.note, profile) as started:
         session: dict[str, Any] = {
             "started": _now(),
             "engine": engine.name,
@@ -38,6 +46,7 @@ def run_session(
             "devices": list(engine.devices),
             "batch_size": batch_size,
             "workers": engine.readers,
+            "compiled": to_compile,
             "versions": versions(),
         }
         if run.lost_images:
@@ -86,7 +95,7 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
     return choose_batch_size(wanted, plan.device, plan.checkpoint.config.image_size_hw)
 
 
-def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool) -> WorkerSpec:
+def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool, compiled: bool) -> WorkerSpec:
     return WorkerSpec(
         portable_model(plan.checkpoint),
         run.manifest["identity"]["weights_sha256"],
@@ -98,6 +107,7 @@ def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool) -
         plan.images_folder,
         readers,
         profiled,
+        compiled,
     )
 
 

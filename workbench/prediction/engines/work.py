@@ -42,6 +42,8 @@ class WorkerSpec:
     readers: int
     """Threads that read images, of each worker."""
     profiled: bool = False
+    compiled: bool = False
+    """Whether the model goes through torch's compiler."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def load_predictor(spec: WorkerSpec, device: torch.device, note: Note, profile: 
         spec.classes,
         batch_size=spec.batch_size,
         dtype=DTYPES[spec.dtype],
+        compiled=spec.compiled,
         note=note,
         profile=profile,
     )
