@@ -5,7 +5,7 @@ A benchmark is a module of `workbench.bench`, built with `workbench.bench.measur
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -298,3 +298,58 @@ def capacity(images: tuple[float, ...], gpus: tuple[int, ...], **given: float | 
     workloads = {f"{each:,.0f} images": each for each in images} or dict(WORKLOADS)
     for table in Capacity(costs, gpu_fleet(costs), workloads, gpus).tables().values():
         click.echo(table)
+
+
+@bench.command("scale-evaluate")
+@click.option(
+    "--task",
+    "tasks",
+    type=click.Choice(["panoptic", "instance"]),
+    multiple=True,
+    default=("panoptic",),
+    show_default=True,
+    help="Of the run; may be given several times.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(10_000, 100_000),
+    show_default=True,
+    help="Size of the data set; may be given several times.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="That count; may be given several times.",
+)
+@click.option("--confidence", is_flag=True, help="Make intervals of 100 resamples, too.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the drawn images.")
+@_out
+@click.pass_context
+def scale_evaluate(
+    context: click.Context,
+    tasks: tuple[Literal["panoptic", "instance"], ...],
+    images: tuple[int, ...],
+    processes: tuple[int, ...],
+    confidence: bool,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Score drawn data sets of up to millions of images: time and memory an image, by the number of images.
+
+    Draws small maps, without pictures. A million images take some ten minutes of a core and 2 GB in the folder for
+    temporary files.
+
+    \b
+    workbench bench scale-evaluate --images 1000 --images 5000
+    workbench bench scale-evaluate --images 10000 --images 1000000 --processes 1
+    """
+    from workbench.bench.reporting import command_line
+    from workbench.bench.scale_evaluate import Plan, benchmark
+
+    plan = Plan(tasks, sorted(images), processes, confidence, seed)
+    benchmark(plan, command_line(context), out, lambda text: click.echo(text, err=True))
