@@ -4,7 +4,6 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from eomt.errors import CheckpointError
 from eomt.hub import HubOptions, find_file, place, read_json, try_find_file, write_json
+from eomt.pickled_tensors import load_tensors
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -94,7 +94,7 @@ def shard_names(index: Path) -> list[str]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_tensors(path, mmap=True)
     except Exception as error:  # of a damaged archive torch raises what it likes
         raise _damaged(path, error) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None

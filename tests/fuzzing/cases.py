@@ -12,6 +12,7 @@ from tests.fuzzing.kept_readers import torch_file
 
 _CORPUS = Path(__file__).parent / "corpus"
 _DEEP = b"[" * 60_000
+_LONG_GLOBAL = b"\x80\x02c" + b"a" * 60_000 + b"\nb\n."  # torch searched its own message about it for 20 s
 _MANIFEST: dict[str, Any] = {
     "version": 1,
     "dataset": {"name": "mine", "definition": "mine.toml"},
@@ -90,6 +91,8 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("training manifest", _DEEP),
     ("training manifest", b'{"version": 1}'),
     ("training manifest", b'{"version": 1, "status": [], "identity": {}}'),
+    ("training state", _LONG_GLOBAL),
+    ("pytorch_model.bin", _LONG_GLOBAL),
     ("training state", torch_file([1])),
     ("training state", torch_file({"training": 1})),
     ("training recipe", b"scale = 3\n"),

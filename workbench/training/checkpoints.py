@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from eomt.pickled_tensors import load_tensors
 from workbench.errors import RunError
 from workbench.files import replacing
 from workbench.store import sync_folder
@@ -48,7 +49,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_tensors(file)
     except Exception as error:  # of a damaged archive: pickle, zip and torch raise what they like
         raise RunError(f"{file}: not readable ({error}). Delete {folder} and train again.") from error
     if not isinstance(state, dict) or not isinstance(state.get("training"), dict) or "recent" not in state:
