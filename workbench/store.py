@@ -93,7 +93,7 @@ class SegmentStore:
         """
         known, part = self._part_of_image
         found = pc.index_in(image_ids, value_set=known)
-        return np.append(part, np.int32(-1))[pc.fill_null(found, len(part)).to_numpy()]
+        return np.asarray(np.append(part, np.int32(-1))[pc.fill_null(found, len(part)).to_numpy()])
 
     def parts_at(self, located: NDArray[np.int32]) -> tuple[str, ...]:
         """The names of the shards that `locate` found, each once, in the order of writing."""

@@ -86,10 +86,10 @@ class _Measure:
         self.unmatched = np.bincount(gt_category[counts.gt_kind != MATCHED], minlength=self.n)
         self.tp = counts.kind == MATCHED
         n = len(counts.image)
-        self.position = np.empty(n, dtype=np.int32 if 2 * n < 2**31 else np.int64)
+        self.position: NDArray[np.integer[Any]] = np.empty(n, dtype=np.int32 if 2 * n < 2**31 else np.int64)
         self.position[np.lexsort((counts.rank, order[counts.image]))] = np.arange(n, dtype=self.position.dtype)
         # A repaired list has its true positives last.
-        self.after_errors = self.position + self.tp * self.position.dtype.type(n)
+        self.after_errors: NDArray[np.integer[Any]] = self.position + self.tp * self.position.dtype.type(n)
 
     def base(self, tie: NDArray[np.integer[Any]]) -> _Points:
         """As detected."""
