@@ -55,22 +55,22 @@ class Costs:
 
 
 MEASURED = Costs(
-    read_ms=8.32,
-    post_process_ms=11.8,
-    encode_ms=2.79,
+    read_ms=4.16,
+    post_process_ms=5.91,
+    encode_ms=1.40,
     driver_ms=0.1,
-    shard_seconds=0.08,
-    prediction_bytes=5000,
+    shard_seconds=0.1055,
+    prediction_bytes=6698,
     evaluate_ms=0.47,
-    evaluation_bytes=1000,
+    evaluation_bytes=950,
 )
-"""Panoptic, of one core of the machine in reports/benchmarks: see docs/scale.md for where each is from."""
+"""Panoptic, on one core of the machine in reports/benchmarks: docs/scale.md says where each is from."""
 QUANTILES = (
-    *(0.508, 0.628, 0.739, 0.792, 0.81, 0.837, 0.889, 0.907, 0.948, 0.965),
-    *(0.984, 1.012, 1.047, 1.099, 1.157, 1.184, 1.258, 1.298, 1.361, 1.574),
+    *(0.625, 0.651, 0.684, 0.694, 0.731, 0.758, 0.787, 0.821, 0.833, 0.866),
+    *(0.896, 0.92, 0.96, 1.051, 1.139, 1.239, 1.459, 1.53, 1.59, 1.764),
 )
 """How a worker's seconds for a batch vary, in units of their mean: measured on a machine that did much else."""
-SMALL_MODEL_SECONDS = 3.7
+SMALL_MODEL_SECONDS = 1.851
 """EoMT-S at 640, an image, on one core."""
 
 
@@ -149,8 +149,8 @@ class Capacity:
     gpus: Sequence[int] = (1, 8, 1000)
 
     def tables(self) -> dict[str, str]:
-        """By name: `needs`, `models`, `fleet`."""
-        return {"needs": self.needs(), "models": self.models(), "fleet": self.runs()}
+        """By name: `needs`, `models`, `drivers`, `fleet`."""
+        return {"needs": self.needs(), "models": self.models(), "drivers": self.drivers(), "fleet": self.runs()}
 
     def needs(self) -> str:
         """What each workload takes, as Markdown."""
@@ -177,6 +177,12 @@ class Capacity:
         return _table(
             ["model", "images/s of a GPU", "cores a GPU", *(f"GPU hours, {name}" for name in self.workloads)], rows
         )
+
+    def drivers(self) -> str:
+        """How many GPUs one driver can take the rows of, by model."""
+        rate = self.fleet.driver_images_per_second
+        rows = [[name, f"{rate:,.0f}", f"{rate / each:,.0f}"] for name, each in PUBLISHED_RATES.items()]
+        return _table(["model", "images/s that one driver commits", "GPUs that make as many"], rows)
 
     def runs(self) -> str:
         """Each workload on each number of GPUs: runs side by side, hours, and what share of the time is useful."""

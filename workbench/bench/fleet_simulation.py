@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from workbench.bench.fleet import HOUR, Fleet
@@ -110,7 +111,7 @@ class Simulation:
     def run(self) -> Outcome:
         """Play until the end."""
         for node in range(self._fleet.nodes):
-            self._at_random(self._fleet.node_mtbf_hours, lambda node=node: self._lose_node(node))
+            self._at_random(self._fleet.node_mtbf_hours, partial(self._lose_node, node))
         self._start_driver()
         while self._driver.taken < self._batches or self._driver.uncommitted:
             self._now, _, event = heapq.heappop(self._events)
@@ -134,7 +135,7 @@ class Simulation:
         self._again = []
         self._driver = _Driver(taken=self._next, committed_at=self._now)
         session = self._session
-        self._at_random(self._fleet.driver_mtbf_hours, lambda: self._lose_driver(session))
+        self._at_random(self._fleet.driver_mtbf_hours, partial(self._lose_driver, session))
         self._idle = []
         for worker in self._workers:
             self._stop(worker)  # what a node's return would start
@@ -162,7 +163,7 @@ class Simulation:
         is_due = images >= fleet.shard_images or self._now - driver.committed_at >= SECONDS_PER_SHARD or is_last
         seconds = fleet.driver_batch_seconds + (fleet.shard_seconds if is_due else 0)
         session = self._session
-        self._after(seconds, lambda: self._taken(session, seconds, is_due))
+        self._after(seconds, partial(self._taken, session, seconds, is_due))
 
     def _taken(self, session: int, seconds: float, is_due: bool) -> None:
         if session != self._session:
@@ -192,7 +193,7 @@ class Simulation:
                 worker.batch, self._next = self._next, self._next + 1
             worker.started = self._now
             life = worker.life
-            self._after(self._service(), lambda worker=worker, life=life: self._finished(worker, life))
+            self._after(self._service(), partial(self._finished, worker, life))
 
     # Workers and nodes.
 
@@ -213,12 +214,12 @@ class Simulation:
 
     def _restart(self, worker: _Worker, seconds: float) -> None:
         life = worker.life
-        self._after(seconds, lambda: self._up(worker, life))
+        self._after(seconds, partial(self._up, worker, life))
 
     def _up(self, worker: _Worker, life: int) -> None:
         if life != worker.life:
             return
-        self._at_random(self._fleet.worker_mtbf_hours, lambda: self._lose_worker(worker, life))
+        self._at_random(self._fleet.worker_mtbf_hours, partial(self._lose_worker, worker, life))
         self._idle.append(worker)
         self._hand_out()
 
@@ -235,9 +236,9 @@ class Simulation:
         down = fleet.node_detection + fleet.node_restart
         for worker in (each for each in self._workers if each.node == node):
             batch = self._stop(worker)
-            self._after(fleet.node_detection, lambda batch=batch: self._give_back(batch, session))
+            self._after(fleet.node_detection, partial(self._give_back, batch, session))
             self._restart(worker, down)
-        self._after(down, lambda: self._at_random(fleet.node_mtbf_hours, lambda: self._lose_node(node)))
+        self._after(down, lambda: self._at_random(fleet.node_mtbf_hours, partial(self._lose_node, node)))
 
     def _stop(self, worker: _Worker) -> int | None:
         """End a worker's life; returns the batch that is lost with it."""
