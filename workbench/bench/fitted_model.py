@@ -22,8 +22,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "s": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "num_blocks": 3},
     "b": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "num_blocks": 3},
     "l": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "num_blocks": 4},
+    "g": {
+        "hidden_size": 1536,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 24,
+        "num_blocks": 5,
+        "use_swiglu_ffn": True,
+    },
 }
-"""The published small, base and large."""
+"""The published small, base, large and giant."""
 _WAVES = 12  # cells of the position's noise along a side
 _RIDGE = 1e-3
 

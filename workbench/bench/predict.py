@@ -30,6 +30,7 @@ from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.model import Predictor
 from workbench.prediction.options import task_options
 from workbench.prediction.pipeline import ShardWriter, one_after_another, run_batches
+from workbench.prediction.profiling import Profile
 from workbench.prediction.progress import Progress
 from workbench.prediction.reading import reader
 from workbench.store import SegmentStore, SegmentStoreWriter
@@ -72,8 +73,11 @@ class Plan:
 class OurPipeline:
     """`workbench predict` from its loaded model on: readers, model and writer, into a folder of Parquet files."""
 
-    def __init__(self, predictor: Predictor, records: Sequence[ImageRecord], workers: int) -> None:
+    def __init__(
+        self, predictor: Predictor, records: Sequence[ImageRecord], workers: int, profile: Profile | None = None
+    ) -> None:
         self._predictor, self._records, self._workers = predictor, records, workers
+        self._profile = profile or Profile()
 
     def run(self, out: Path) -> pa.Table:
         """The rows that were written."""
@@ -81,10 +85,11 @@ class OurPipeline:
         batches = [self._records[start : start + size] for start in range(0, len(self._records), size)]
         progress = Progress()
         progress.start(0, len(self._records))
-        writer = ShardWriter(SegmentStoreWriter(out), progress)
+        writer = ShardWriter(SegmentStoreWriter(out), progress, self._profile)
         read = reader(self._predictor.prepare, self._records[0].path.parent)
         take = one_after_another(batches)
-        run_batches(take, read, self._predictor, BatchEncoder(CATEGORIES), writer, StopRequest(), self._workers)
+        encoder = BatchEncoder(CATEGORIES, profile=self._profile)
+        run_batches(take, read, self._predictor, encoder, writer, StopRequest(), self._workers, self._profile)
         return SegmentStore(out).segments()
 
 
