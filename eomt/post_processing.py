@@ -146,8 +146,9 @@ def top_k_instances(
     results = []
     for i, (masks, _) in enumerate(found):
         mask_index = np.searchsorted(queries[i], host_pairs[i] // classes)
-        filled = masks[_to_device(np.flatnonzero(mask_scores[i] > 0), masks)]
-        results.append(ranked(filled, mask_scores[i], mask_index, host_pairs[i] % classes, host_best[i]))
+        filled = np.flatnonzero(mask_scores[i] > 0)
+        kept = masks if len(filled) == len(masks) else masks[_to_device(filled, masks)]  # 30 MB that need no copy
+        results.append(ranked(kept, mask_scores[i], mask_index, host_pairs[i] % classes, host_best[i]))
     return results
 
 
