@@ -130,7 +130,7 @@ def benchmark(
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Scenarios as Markdown, from a report's JSON."""
-    head = ["fleet", "images", "simulated", "formula", "off by", "useful", "lost", "driver busy", "ends of"]
+    head = ["fleet", "images", "simulated", "formula", "off by", "useful", "lost", "driver busy", "died: workers, nodes, drivers"]
     lines = [f"| {' | '.join(head)} |\n", "| --- |" + " --: |" * 8 + "\n"]
     for row in rows:
         failures = ", ".join(f"{row[name]:.3g}" for name in ("worker_failures", "node_failures", "driver_deaths"))

@@ -69,7 +69,7 @@ def benchmark(plan: Plan, command: str, out: Path | None, tell: Tell) -> None:
         quantiles = service_quantiles(plan.rounds)
     finally:
         torch.set_num_threads(before)
-    stored |= {path.name: _bytes([path]) for path in plan.runs}
+    stored |= {path.name: bytes_an_image(path) for path in plan.runs}
     spread = f"Seconds of a batch of 2 with the bundled checkpoint, by the clock, in units of their mean: {quantiles}."
     sections.append(Section("Shards on disk", writes, [*(_told(name, each) for name, each in stored.items()), spread]))
     about = (
@@ -82,18 +82,18 @@ def benchmark(plan: Plan, command: str, out: Path | None, tell: Tell) -> None:
     finish(report, machine(PACKAGES, 1), command, "stages-cpu", out)
 
 
-def service_quantiles(rounds: int, count: int = 20) -> list[float]:
+def service_quantiles(rounds: int, images: int | None = None, count: int = 20) -> list[float]:
     """How a worker's seconds for a batch vary, by the clock: `count` quantiles in units of the mean.
 
-    The bundled checkpoint over the bundled scenes in batches of 2, one thread, read to rows; whatever else the machine
-    does shows in them.
+    The bundled checkpoint over the bundled scenes (the first `images`, or all) in batches of 2, one thread, from
+    reading to rows; whatever else the machine does shows in them.
     """
     folder = BUNDLED_CHECKPOINTS / "eomt_scenes_panoptic"
     model, processor = load_model(str(folder)), EomtImageProcessor.from_pretrained(str(folder))
     dataset = open_dataset(catalog.find("scenes_val"))
     classes = ClassMap(dataset.categories, dataset.categories)
     predictor = Predictor(model, processor, task_options("panoptic", {}), classes, batch_size=2)
-    encoder, records = BatchEncoder(dataset.categories), dataset.images()
+    encoder, records = BatchEncoder(dataset.categories), dataset.images()[:images]
     seconds = []
     for _ in range(rounds + 1):
         for start in range(0, len(records), 2):
@@ -180,7 +180,7 @@ class _Shards:
         for task, scenes in drawn.items():
             title = f"a shard of drawn {task} scenes"
             results.append(self._commit(title, scenes.rows(1, scenes.numbers), image_rows(scenes.numbers, 0)))
-            stored[title] = _bytes([self._folder / title / "0"])
+            stored[title] = bytes_an_image(self._folder / title / "0")
         return results, stored
 
     def _commit(self, title: str, segments: pa.Table, images: pa.Table) -> Result:
@@ -193,18 +193,16 @@ class _Shards:
         return measure(Case(title, write, items=IMAGES_PER_SHARD), self._plan.rounds, self._tell)
 
 
-def _bytes(folders: Sequence[Path]) -> dict[str, float]:
-    """Compressed bytes an image by column of the segments, of all of `images`, and of the `files` in all."""
+def bytes_an_image(folder: Path) -> dict[str, float]:
+    """Compressed bytes an image by column of the segments, of all of `images`, and of both kinds of `files` in all."""
+    store = SegmentStore(folder)
     columns: Counter[str] = Counter()
-    images = 0
-    for store in map(SegmentStore, folders):
-        images += store.count_images()
-        for part in store.parts:
-            segments, image_table = store.segments_folder / part, store.images_folder / part
-            columns.update(_column_bytes(segments))
-            columns["images"] += image_table.stat().st_size
-            columns["files"] += image_table.stat().st_size + segments.stat().st_size
-    return {name: round(size / max(images, 1), 1) for name, size in columns.items()}
+    for part in store.parts:
+        segments, image_table = store.segments_folder / part, store.images_folder / part
+        columns.update(_column_bytes(segments))
+        columns["images"] += image_table.stat().st_size
+        columns["files"] += image_table.stat().st_size + segments.stat().st_size
+    return {name: round(size / max(store.count_images(), 1), 1) for name, size in columns.items()}
 
 
 def _column_bytes(path: Path) -> Counter[str]:

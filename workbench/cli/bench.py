@@ -36,8 +36,8 @@ def bench() -> None:
     """Measure us against the official tools, on the same inputs in the same run.
 
     What both give is compared before a time is taken; a difference exits with 1. A report gives medians, spread,
-    memory, ratio, goals and the machine, and says where we lose. `audit` alone has no peer: it counts what it finds of
-    errors that were planted.
+    memory, ratio, goals and the machine, and says where we lose. `audit`, which counts what it finds of errors that
+    were planted, and `scale-evaluate`, `stages`, `capacity` and `fleet` have no peer.
     """
 
 

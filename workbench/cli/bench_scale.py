@@ -1,4 +1,4 @@
-"""The commands of `workbench bench` about very many images: evaluation, costs by stage, capacity, fleets (docs/scale.md)."""
+"""The commands of `workbench bench` about very many images: evaluation, costs by stage, capacity, fleets."""
 
 from pathlib import Path
 from typing import Any, Literal
