@@ -1,13 +1,24 @@
 """The capacity model multiplies right, stands on committed reports, and docs/scale.md shows what it gives."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tests.scale_document import DOCUMENT, newest, stages, written
-from workbench.bench.capacity import MEASURED, QUANTILES, SMALL_MODEL_SECONDS, Capacity, Costs, gpu_fleet, need, split
+from workbench.bench.capacity import (
+    MEASURED,
+    QUANTILES,
+    SMALL_MODEL_SECONDS,
+    Capacity,
+    Costs,
+    cpu_fleet,
+    gpu_fleet,
+    need,
+    split,
+)
 from workbench.bench.fleet import Fleet
 from workbench.cli import main
 
@@ -67,6 +78,15 @@ def test_the_measured_costs_are_those_of_the_committed_reports() -> None:
     sizes = report["bytes_an_image"]["a shard of drawn panoptic scenes"]
     assert pytest.approx(sizes["files"], rel=0.01) == MEASURED.prediction_bytes
     assert report["service_quantiles"] == list(QUANTILES)
+
+
+def test_the_committed_simulation_is_of_todays_costs_and_the_formula_is_near_it() -> None:
+    rows = {row["name"]: row for row in newest("fleet")["scenarios"]}
+    assert rows["1,000 CPU workers, as assumed"]["fleet"] == json.loads(json.dumps(asdict(cpu_fleet(MEASURED))))
+    assert rows["1,000 GPUs"]["fleet"] == json.loads(json.dumps(asdict(gpu_fleet(MEASURED))))
+    wide = [row for row in rows.values() if row["fleet"]["window"] >= 8]
+    assert len(wide) >= 8
+    assert all(abs(row["difference"]) < 0.05 for row in wide)
 
 
 def test_the_document_shows_the_models_tables() -> None:

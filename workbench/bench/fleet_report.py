@@ -128,10 +128,15 @@ def benchmark(
         (out / f"{day}-fleet.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+_HEAD = (
+    *("fleet", "images", "simulated", "formula", "off by", "useful", "lost", "driver busy"),
+    "died: workers, nodes, drivers",
+)
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Scenarios as Markdown, from a report's JSON."""
-    head = ["fleet", "images", "simulated", "formula", "off by", "useful", "lost", "driver busy", "died: workers, nodes, drivers"]
-    lines = [f"| {' | '.join(head)} |\n", "| --- |" + " --: |" * 8 + "\n"]
+    lines = [f"| {' | '.join(_HEAD)} |\n", "| --- |" + " --: |" * (len(_HEAD) - 1) + "\n"]
     for row in rows:
         failures = ", ".join(f"{row[name]:.3g}" for name in ("worker_failures", "node_failures", "driver_deaths"))
         lines.append(
