@@ -28,6 +28,7 @@ class FastEomt(nn.Module):
     cos: Tensor | None
     sin: Tensor | None
 
+    @torch.inference_mode()
     def __init__(self, model: EomtForUniversalSegmentation, dtype: torch.dtype) -> None:
         super().__init__()
         self.config, self.dtype = model.config, dtype

@@ -119,7 +119,7 @@ class FastUpscaling(nn.Module):
 
     def __init__(self, step: UpscaleStep, dtype: torch.dtype) -> None:
         super().__init__()
-        doubling, bias = step.conv1.weight.detach().float(), step.conv1.bias  # (D in, D out, 2, 2)
+        doubling, bias = step.conv1.weight.detach().float().contiguous(), step.conv1.bias  # (D in, D out, 2, 2)
         assert bias is not None
         weight = doubling.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * D out, D in)
         self.widen = Product([(weight, bias.detach().float().repeat(4))], dtype)

@@ -99,6 +99,13 @@ def test_the_model_may_be_deleted() -> None:
     assert all(torch.equal(one, other) for one, other in zip(fast.predict(inputs), before, strict=True))
 
 
+def test_a_model_that_was_made_for_inference_alone_is_taken() -> None:
+    with torch.inference_mode():
+        model = tiny_model().eval()
+    masks, _ = FastEomt(model, torch.bfloat16).predict(pixels(model))
+    assert masks.shape == (2, 5, 8, 8)
+
+
 def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="resize or pad the images"):
         FastEomt(tiny_model(), torch.bfloat16).predict(torch.zeros(1, 3, 16, 16))
