@@ -128,6 +128,22 @@ def predict(
         post_processing.benchmark(rounds, seed, command, out, lambda text: click.echo(text, err=True))
 
 
+@bench.command("start-up")
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Processes of each kind, after the first.")
+@out_option
+@click.pass_context
+def start_up(context: click.Context, rounds: int, out: Path | None) -> None:
+    """Predict one bundled image in a new process: kernels on disk, and compiled as on first use.
+
+    \b
+    workbench bench start-up
+    """
+    from workbench.bench.reporting import command_line
+    from workbench.bench.start_up import benchmark
+
+    benchmark(rounds, command_line(context), out, lambda text: click.echo(text, err=True))
+
+
 @bench.command()
 @click.option("--images", type=click.IntRange(1), default=1000, help="In the run that is pushed.")
 @click.option("--masks", type=click.IntRange(1), default=20, help="On each image.")
