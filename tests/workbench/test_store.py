@@ -1,5 +1,6 @@
 """Shards appear whole or not at all, and come back in order however they are asked for."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,3 +145,14 @@ def test_an_image_in_two_shards_is_refused(tmp_path: Path) -> None:
     filled = fill(tmp_path, ["a"], ["a"])
     with pytest.raises(SegmentTableError, match=r"image a is in both part-00000\.parquet and part-00001\.parquet"):
         list(filled.chunks([["a"]]))
+
+
+def test_a_store_that_was_sent_to_another_process_reads_the_same_rows(tmp_path: Path) -> None:
+    filled = fill(tmp_path, ["a", "b"], ["c"])
+    (before,) = filled.chunks([["b", "c"]])
+    sent = pickle.dumps(filled)
+    assert len(sent) < 4000  # nothing that was read goes along
+    located = filled.locate(pa.array(["c", "absent", "b"]))
+    assert located.tolist() == [1, -1, 0]
+    assert filled.parts_at(located) == ("part-00000.parquet", "part-00001.parquet")
+    assert pickle.loads(sent).rows(["b", "c"], filled.parts_at(located)).equals(before)
