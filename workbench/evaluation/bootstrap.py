@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workbench.evaluation.counted import Counted, CountedPanoptic, CountedSemantic, Values, image_ids_of
@@ -42,7 +41,8 @@ class StoredCounts:
 
     def __init__(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """`metrics` is the content of the folder's metrics.json."""
-        self._rows, self._detections = pq.read_table(folder / PER_IMAGE), pq.read_table(folder / DETECTIONS)
+        self._folder = folder
+        self._last_read: tuple[str, pa.Table] | None = None
         self._sources = {
             name: (task, geometry) for name, (path, task, geometry) in _SOURCES.items() if part_of(metrics, path)
         }
@@ -62,8 +62,12 @@ class StoredCounts:
         return image_ids_of(self.rows(metric))
 
     def rows(self, metric: str) -> pa.Table:
-        """The rows of `per_image.parquet` behind it."""
-        return self._rows.filter(pc.equal(self._rows["task"], self._sources[metric][0]))
+        """The rows of `per_image.parquet` behind it; one task's are held at a time."""
+        task = self._sources[metric][0]
+        if self._last_read is None or self._last_read[0] != task:
+            self._last_read = None
+            self._last_read = task, pq.read_table(self._folder / PER_IMAGE, filters=[("task", "=", task)])
+        return self._last_read[1]
 
     def counted(self, metric: str, image_ids: Sequence[str]) -> Counted:
         """What it is counted from on those images."""
@@ -72,7 +76,7 @@ class StoredCounts:
             return CountedSemantic.of(rows, image_ids, self._category_ids)
         if geometry is None:
             return CountedPanoptic.of(rows, task, image_ids, self._category_ids, self._isthing)
-        detections = self._detections.filter(pc.equal(self._detections["geometry"], geometry))
+        detections = pq.read_table(self._folder / DETECTIONS, filters=[("geometry", "=", geometry)])
         order = ranks_of_ids(image_ids)
         return CountedInstances.of(rows, detections, geometry, image_ids, self._category_ids, order)
 
