@@ -192,6 +192,23 @@ def test_the_host_waits_twice_a_batch(paths: list[Path]) -> None:
     assert waits.count("model") == 1
 
 
+@pytest.mark.parametrize("classes", [EXACT, SOME], ids=["exact", "some"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_half_asks_the_device_nothing(task: str, classes: ClassMap, paths: list[Path]) -> None:
+    """On "meta" there are no values to ask for: what runs there leaves the model's thread free on a GPU."""
+    subject = predictor(task, like_a_gpu=True, classes=classes, dtype=torch.bfloat16)
+    expected = subject.forward([subject.prepare(path) for path in paths])
+    nowhere = torch.device("meta")
+    subject._inputs._device = nowhere
+    assert subject._passes._fast is not None
+    subject._passes._fast.to(nowhere)
+    subject._used, subject._rest = subject._used.to(nowhere), subject._rest.to(nowhere)
+    found = subject.forward([subject.prepare(path) for path in paths])
+    for mine, other in ((found[name], expected[name]) for name in ("masks_queries_logits", "class_queries_logits")):
+        assert mine.device == nowhere
+        assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
+
+
 def test_reduced_precision_keeps_most_of_the_segments(paths: list[Path]) -> None:
     (reduced, *_), (exact, *_) = (
         predicted(predictor("semantic", like_a_gpu=True, dtype=dtype), paths)
