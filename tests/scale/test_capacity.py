@@ -78,6 +78,17 @@ def test_the_measured_costs_are_those_of_the_committed_reports() -> None:
     sizes = report["bytes_an_image"]["a shard of drawn panoptic scenes"]
     assert pytest.approx(sizes["files"], rel=0.01) == MEASURED.prediction_bytes
     assert report["service_quantiles"] == list(QUANTILES)
+    scored = next(
+        each
+        for section in newest("evaluate-pq")["sections"]
+        for each in section["results"]
+        if each["what"].startswith("all of `workbench evaluate`")
+    )
+    assert pytest.approx(1000 * scored["ours"]["median_seconds"] / 300, rel=0.01) == MEASURED.evaluate_ms
+    grown = next(
+        each for each in newest("evaluate-scale")["growth"] if each["task"] == "panoptic" and each["images"] == 10**6
+    )
+    assert pytest.approx(grown["bytes_an_image"], rel=0.01) == MEASURED.evaluation_memory
 
 
 def test_the_committed_simulation_is_of_todays_costs_and_the_formula_is_near_it() -> None:

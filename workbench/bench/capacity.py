@@ -40,6 +40,8 @@ class Costs:
     evaluate_ms: float = 0.0
     evaluation_bytes: float = 0.0
     """What an evaluation adds to the run folder."""
+    evaluation_memory: float = 0.0
+    """Bytes that an evaluation holds of it until the end."""
     image_bytes: float = 164_000
     """The JPEG file: COCO train's 118,287 take 19.4 GB."""
 
@@ -63,6 +65,7 @@ MEASURED = Costs(
     prediction_bytes=6698,
     evaluate_ms=0.47,
     evaluation_bytes=950,
+    evaluation_memory=1273,
 )
 """Panoptic, on one core of the machine in reports/benchmarks: docs/scale.md says where each is from."""
 QUANTILES = (
@@ -107,6 +110,7 @@ class Need:
     prediction_bytes: float
     evaluation_core_hours: float
     evaluation_bytes: float
+    evaluation_memory: float
 
 
 def need(images: float, costs: Costs) -> Need:
@@ -119,6 +123,7 @@ def need(images: float, costs: Costs) -> Need:
         images * costs.prediction_bytes,
         images * costs.evaluate_ms / 1000 / HOUR,
         images * costs.evaluation_bytes,
+        images * costs.evaluation_memory,
     )
 
 
@@ -163,6 +168,7 @@ class Capacity:
             ("predictions", (_bytes(each.prediction_bytes) for each in columns)),
             ("evaluation, core hours", (_number(each.evaluation_core_hours) for each in columns)),
             ("evaluation, tables", (_bytes(each.evaluation_bytes) for each in columns)),
+            ("evaluation, memory", (_bytes(each.evaluation_memory) for each in columns)),
         ]
         head = ["", *self.workloads]
         return _table(head, [[name, *cells] for name, cells in rows])

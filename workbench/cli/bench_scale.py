@@ -79,9 +79,10 @@ def fleet(context: click.Context, images: int, seeds: int, out: Path | None) -> 
 @click.option("--encode-ms", type=click.FloatRange(0), help="Of one core.")
 @click.option("--driver-ms", type=click.FloatRange(0), help="Of the driver, beside committing.")
 @click.option("--shard-seconds", type=click.FloatRange(0), help="To commit 512 images.")
-@click.option("--prediction-bytes", type=click.FloatRange(0), help="An image.")
+@click.option("--prediction-bytes", type=click.FloatRange(0), help="An image, on disk.")
 @click.option("--evaluate-ms", type=click.FloatRange(0), help="Of one core.")
-@click.option("--evaluation-bytes", type=click.FloatRange(0), help="An image.")
+@click.option("--evaluation-bytes", type=click.FloatRange(0), help="An image, on disk.")
+@click.option("--evaluation-memory", type=click.FloatRange(0), help="Bytes an image.")
 @click.option("--image-bytes", type=click.FloatRange(0), help="Of a JPEG file.")
 def capacity(images: tuple[float, ...], gpus: tuple[int, ...], **given: float | None) -> None:
     """Reckon what a number of images needs: GPU hours, cores, storage, evaluation, and how long so many GPUs take.
