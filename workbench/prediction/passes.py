@@ -65,7 +65,7 @@ class Passes:
                     inputs = self._inputs.on_device(images)
                 with self._profile.stage(MODEL):
                     passes = [self._one_pass(part) for part in torch.split(inputs, self.batch_size)]
-                return torch.cat([masks for masks, _ in passes]), torch.cat([classes for _, classes in passes])
+                return _joined([masks for masks, _ in passes]), _joined([classes for _, classes in passes])
             except torch.OutOfMemoryError as error:
                 if self.batch_size == 1:
                     raise ModelError(
@@ -125,6 +125,11 @@ def compiler() -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """torch.compile for fixed shapes, each compiled once, without choices by measurement, which could round otherwise
     the next time."""
     return partial(torch.compile, dynamic=False, options={"deterministic": True})
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts one after another along the first axis; one part is nothing to copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _first_line(error: Exception) -> str:
