@@ -7,73 +7,20 @@ numbers, by comparison and without atomic additions, and sums of mask probabilit
 gives the same bits again, and when it is resumed in the middle of a batch.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eomt.frames import Frame, SegmentationOutputs, TargetSizes, frames, logits_of
+from eomt.frames import SegmentationOutputs, TargetSizes, frames, logits_of
 from eomt.host_copies import HostCopies
 from eomt.packed_masks import pack, unpack
+from eomt.query_groups import ChosenQueries, QueryGroup
 from eomt.resizing import Size
 from eomt.segment_results import VOID, InstanceMasks, SegmentMap, ranked
-
-MASK_PIXELS = 1 << 26
-"""Mask pixels upsampled at once: 256 MiB a temporary array in float32."""
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Images of one frame, few enough to be worked on together; G of them."""
-
-    images: list[int]
-    frame: Frame
-    queries: int
-    """The most that count in one of them, at least 1: n."""
-
-    @property
-    def step(self) -> int:
-        """Queries of each image to upsample at once."""
-        return max(1, MASK_PIXELS // (len(self.images) * _pixels(self.frame)))
-
-    def parts(self) -> Iterator[slice]:
-        """Slices of the n queries."""
-        return (slice(start, min(start + self.step, self.queries)) for start in range(0, self.queries, self.step))
-
-    def upsampled(self, masks: Tensor, part: slice) -> Tensor:
-        """(G, m, H, W) logits of those queries, of masks (G, n, h, w)."""
-        whole = self.frame.upsample(masks[:, part].flatten(0, 1))
-        return whole.view(len(self.images), -1, *self.frame.target)
-
-
-class _Chosen:
-    """The queries that count, as `chosen` (B, Q) tells, in groups of images; this waits for their number."""
-
-    def __init__(self, masks: Tensor, chosen: Tensor, image_frames: list[Frame], copies: HostCopies) -> None:
-        self._masks = masks
-        (counts,) = copies.fetch([chosen.sum(1)])
-        self.counts: list[int] = counts.tolist()
-        self._order = chosen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
-        self._chosen = chosen
-        self.groups = list(_grouped(image_frames, self.counts))
-
-    def masks(self, group: _Group) -> Tensor:
-        """(G, n, h, w), those past an image's own count being any."""
-        order = self._order
-        return torch.stack([self._masks[i].index_select(0, order[i, : group.queries]) for i in group.images])
-
-    def of(self, values: Tensor, group: _Group) -> Tensor:
-        """The chosen queries' entries of `values` (B, Q), (G, n)."""
-        return torch.stack([values[i].gather(0, self._order[i, : group.queries]) for i in group.images])
-
-    def valid(self, group: _Group) -> Tensor:
-        """(G, n) bool: the queries that are not there to fill up."""
-        return self.of(self._chosen, group)
 
 
 def panoptic(
@@ -93,7 +40,7 @@ def panoptic(
     image_frames = frames(target_sizes, size, len(mask_logits))
     null = class_logits.shape[-1] - 1
     scores, classes = class_logits.float().softmax(-1).max(-1)  # (B, Q)
-    chosen = _Chosen(mask_logits, classes.ne(null) & (scores > threshold), image_frames, copies)
+    chosen = ChosenQueries(mask_logits, classes.ne(null) & (scores > threshold), image_frames, copies)
     is_stuff = np.isin(np.arange(null + 1), list(stuff_classes or ()))
     stuff = copies.upload(is_stuff, mask_logits.device)[classes]  # (B, Q)
     done = []
@@ -120,7 +67,7 @@ def instance(
     mask_logits, class_logits = logits_of(outputs)
     image_frames = frames(target_sizes, size, len(mask_logits))
     scores, classes = class_logits.float().softmax(-1)[..., :-1].max(-1)  # (B, Q)
-    chosen = _Chosen(mask_logits, scores.double() >= threshold, image_frames, copies)
+    chosen = ChosenQueries(mask_logits, scores.double() >= threshold, image_frames, copies)
     done = []
     for group in chosen.groups:
         masks, valid, final = chosen.masks(group), chosen.valid(group), chosen.of(scores, group)
@@ -158,9 +105,9 @@ def top_k(
     classes = class_scores.shape[-1]
     best, pairs = (each[:, :k] for each in class_scores.flatten(1).sort(dim=1, descending=True, stable=True))
     used = torch.zeros_like(class_logits[..., 0], dtype=torch.bool).scatter_(1, pairs // classes, True)
-    chosen = _Chosen(mask_logits, used, image_frames, copies)
-    measured = [_measured(chosen, group) for group in chosen.groups]
-    sent = [pack(masks) for masks, _ in measured] if masks_to_host else []
+    chosen = ChosenQueries(mask_logits, used, image_frames, copies)
+    measured = [_measured(chosen, group, masks_to_host) for group in chosen.groups]
+    sent = [masks for masks, _ in measured] if masks_to_host else []
     host_best, host_pairs, *arrays = copies.fetch([best, pairs, *(means for _, means in measured), *sent])
 
     results: dict[int, InstanceMasks] = {}
@@ -178,28 +125,8 @@ def top_k(
     return [results[i] for i in range(len(image_frames))]
 
 
-def _grouped(image_frames: list[Frame], counts: list[int]) -> Iterator[_Group]:
-    """Images of one frame together, those with about as many queries first of all."""
-
-    def key(i: int) -> tuple[Any, int]:
-        frame = image_frames[i]
-        return (frame.canvas, frame.filled, frame.target), -counts[i]
-
-    for _, alike in groupby(sorted(range(len(counts)), key=key), key=lambda i: key(i)[0]):
-        images = list(alike)
-        while images:
-            most = max(1, counts[images[0]])
-            together = max(1, MASK_PIXELS // (most * _pixels(image_frames[images[0]])))
-            yield _Group(images[:together], image_frames[images[0]], most)
-            images = images[together:]
-
-
-def _pixels(frame: Frame) -> int:
-    return max(frame.canvas[0] * frame.canvas[1], frame.target[0] * frame.target[1], 1)
-
-
 def _contest(
-    masks: Tensor, scores: Tensor, valid: Tensor, group: _Group, mask_threshold: float
+    masks: Tensor, scores: Tensor, valid: Tensor, group: QueryGroup, mask_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Who wins each pixel, (G, H, W) 0..n-1; whether its own mask covers it; areas (3, G, n): won, own mask, both."""
     weights = torch.where(valid, scores, -1.0)  # what fills up wins nothing
@@ -224,7 +151,7 @@ def _contest(
     return winner, owned, torch.stack([won, torch.cat(mask_areas, 1), both])
 
 
-def _wins(winner: Tensor, owned: Tensor, group: _Group) -> tuple[Tensor, Tensor]:
+def _wins(winner: Tensor, owned: Tensor, group: QueryGroup) -> tuple[Tensor, Tensor]:
     """(G, n) int64 each: the pixels that a query won, and those of them that its mask covers."""
     won, both = [], []
     for part in group.parts():
@@ -273,15 +200,15 @@ def _mean_inside(logits: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     return area, (total / (area + 1e-6)).float()
 
 
-def _measured(chosen: _Chosen, group: _Group) -> tuple[Tensor, Tensor]:
-    """Binary masks (G, n, H, W) and mean probabilities (G, n), 0 for an empty mask."""
+def _measured(chosen: ChosenQueries, group: QueryGroup, packed: bool) -> tuple[Tensor, Tensor]:
+    """Binary masks (G, n, H, W), or what `pack` makes of them, and mean probabilities (G, n), 0 for an empty mask."""
     masks = chosen.masks(group)
     binary, means = [], []
     for part in group.parts():
         logits = group.upsampled(masks, part)
         inside = logits > 0
         means.append(_mean_inside(logits, inside)[1])
-        binary.append(inside)
+        binary.append(pack(inside) if packed else inside)
     return torch.cat(binary, 1), torch.cat(means, 1)
 
 
@@ -289,7 +216,7 @@ def _measured(chosen: _Chosen, group: _Group) -> tuple[Tensor, Tensor]:
 class _Painted:
     """The maps of a group and what is known of its queries."""
 
-    group: _Group
+    group: QueryGroup
     maps: Tensor
     """(G, H, W) int8 or int16."""
     table: Tensor

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eomt import EomtImageProcessor, batched_segments
+from eomt import EomtImageProcessor, batched_segments, query_groups
 from eomt.documented_results import _dictionary
 from eomt.host_copies import HostCopies, Pending
 from eomt.packed_masks import pack, unpack
@@ -52,7 +52,7 @@ ASKS_FOR_VALUES = {
 
 @pytest.fixture(params=[1 << 26, 60_000, 100], ids=["together", "in groups", "one by one"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched_segments, "MASK_PIXELS", request.param)
+    monkeypatch.setattr(query_groups, "MASK_PIXELS", request.param)
 
 
 def case(seed: int) -> tuple[SimpleNamespace, list[tuple[int, int]]]:
