@@ -12,8 +12,9 @@ import workbench
 from tests.reference.few_scenes import coco_scenes
 from workbench.cli import main
 from workbench.errors import ModelError
-from workbench.prediction import profiling
+from workbench.prediction import profiling, session
 from workbench.prediction.defaults import BUNDLED_MODEL
+from workbench.prediction.engines import work
 from workbench.prediction.model import Predictor
 from workbench.prediction.profiling import (
     DECODE,
@@ -206,6 +207,43 @@ def test_a_profiled_run_has_the_rows_of_another_and_keeps_its_profile(dataset: P
     assert 0 < kept["busy"]["model"] <= 1
     model_thread = sum(kept["ms_per_image"][stage.name] for stage in STAGES if stage.threads == "model")
     assert model_thread * kept["images"] <= 1000 * kept["seconds"] + 1
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
+def test_a_run_on_a_gpus_way_has_the_rows_of_a_cpus(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Through readers, model and writer, side by side; on a CPU a GPU's marks are its clock."""
+    plain = predict(dataset, tmp_path / "plain", task=task)
+    usual = Predictor.__init__
+
+    def like_a_gpu(self: Predictor, *given: Any, **options: Any) -> None:
+        usual(self, *given, **options, like_a_gpu=True)
+
+    monkeypatch.setattr(Predictor, "__init__", like_a_gpu)
+    monkeypatch.setattr(work, "stage_profile", lambda device: StageProfile(Immediate()))
+    monkeypatch.setattr(session, "stage_profile", lambda device: StageProfile(Immediate()))
+    found = predict(dataset, tmp_path / "gpu", task=task, profile=True)
+    columns = [name for name in plain.segments().column_names if name != "score"]
+    assert found.segments().select(columns).equals(plain.segments().select(columns))
+    for mine, other in zip(found.segments()["score"].to_pylist(), plain.segments()["score"].to_pylist(), strict=True):
+        assert mine == (None if other is None else pytest.approx(other, abs=1e-6))
+    per_image = found.manifest["provenance"]["sessions"][-1]["profile"]["ms_per_image"]
+    for stage in (PREPARE_ON_GPU, MODEL, POST_PROCESS_ON_GPU, POST_PROCESS, DECODE):
+        assert per_image[stage.name] > 0
+
+
+class Immediate:
+    """A device that has done all work when it is asked for the next."""
+
+    def mark(self) -> float:
+        return time.perf_counter()
+
+    def passed(self, mark: float) -> bool:
+        return True
+
+    def seconds(self, begin: float, end: float) -> float:
+        return end - begin
 
 
 def test_the_command_prints_the_profile_on_stderr(dataset: Path, tmp_path: Path) -> None:
