@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from workbench.prediction.inputs import Inputs
 from workbench.prediction.model import Predictor
 from workbench.prediction.options import task_options
 from workbench.prediction.profiling import Profile
+from workbench.prediction.session import _compiled
 
 CATEGORIES = tuple(Category(10 * (i + 1), f"class {i}", i < 2, (0, 0, 0)) for i in range(4))
 EXACT = ClassMap(CATEGORIES, CATEGORIES)
@@ -288,6 +290,22 @@ def test_running_out_of_memory_halves_reworked_passes_too(paths: list[Path], mon
     predicted(subject, paths)
     assert sizes == [8, 4, 2, 2, 2]
     assert len(notes) == 2
+
+
+def test_a_resumed_run_is_compiled_if_it_was() -> None:
+    def run(*sessions: dict[str, Any]) -> Any:
+        return SimpleNamespace(manifest={"provenance": {"sessions": sessions}})
+
+    def plan(images: int, device: str = "cuda") -> Any:
+        return SimpleNamespace(device=torch.device(device), dtype="bfloat16", records=range(images))
+
+    assert _compiled(run(), plan(COMPILE_FROM), None)
+    assert not _compiled(run(), plan(5), None)
+    assert _compiled(run({"compiled": True}), plan(5), None)
+    assert not _compiled(run({"compiled": False}), plan(COMPILE_FROM), None)
+    assert _compiled(run({"batch_size": 16}), plan(COMPILE_FROM), None)  # of an older version
+    assert not _compiled(run({"compiled": True}), plan(5, "cpu"), None)
+    assert not _compiled(run({"compiled": True}), plan(5), False)
 
 
 def test_compiling_is_for_long_runs_of_reduced_precision_on_a_gpu() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench import runs
 from workbench.formats.base import ImageRecord
-from workbench.prediction.device import choose_batch_size, choose_compiled
+from workbench.prediction.device import COMPILE_FROM, choose_batch_size, choose_compiled
 from workbench.prediction.engines.base import Engine
 from workbench.prediction.engines.work import WorkerSpec, portable_model, stage_profile
 from workbench.prediction.interrupt import Interrupted, stop_on_signals
@@ -35,7 +35,7 @@ def run_session(
     done = store.done_image_ids()
     progress.note(_announcement(run, plan, batch_size, engine))
     profile = stage_profile(plan.device) if profiled else Profile()
-    to_compile = choose_compiled(compiled, plan.device, plan.dtype, len(plan.records) - len(done))
+    to_compile = _compiled(run, plan, compiled)
     spec = _spec(run, plan, batch_size, engine.readers, profiled, to_compile)
     with engine.started(spec, progress.note, profile) as started:
         session: dict[str, Any] = {
@@ -93,6 +93,15 @@ def _batch_size(run: Run, plan: Plan, wanted: int | str) -> int:
     if wanted == "auto" and sessions:
         wanted = sessions[-1]["batch_size"]
     return choose_batch_size(wanted, plan.device, plan.checkpoint.config.image_size_hw)
+
+
+def _compiled(run: Run, plan: Plan, wanted: bool | None) -> bool:
+    """As `choose_compiled`, by the images of the whole run; but without a word it keeps what an earlier session did."""
+    sessions = run.manifest["provenance"]["sessions"]
+    images = len(plan.records)
+    if wanted is None and sessions and "compiled" in sessions[-1]:
+        images = COMPILE_FROM if sessions[-1]["compiled"] else 0
+    return choose_compiled(wanted, plan.device, plan.dtype, images)
 
 
 def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool, compiled: bool) -> WorkerSpec:
