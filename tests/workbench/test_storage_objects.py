@@ -92,7 +92,7 @@ def test_a_service_that_never_answers_ends_in_time(s3: S3Server, monkeypatch: py
     monkeypatch.setattr(services, "READ_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(PassingStorageError, match="(?i)timeout"):
+        with pytest.raises(PassingStorageError, match=r"(?i)timeout"):
             objects.read(URL)
 
 

@@ -4,7 +4,7 @@ An object appears, and is replaced, as a whole: a reader sees the old bytes or t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -116,7 +116,7 @@ def upload(path: Path, url: str, exclusive: bool = False) -> None:
     _check_writable(url)
     mode = "create" if exclusive else "overwrite"
     try:
-        attempt(url, lambda files: files.put_file(str(path), url, mode=mode))
+        _write(url, lambda files: files.put_file(str(path), url, mode=mode))
     except FileExistsError:
         if read(url) != path.read_bytes():
             raise
@@ -126,10 +126,18 @@ def create(url: str, content: bytes) -> None:
     """Make a small object where there is none. Raises FileExistsError where there is one (with other bytes)."""
     _check_writable(url)
     try:
-        attempt(url, lambda files: files.pipe_file(url, content, mode="create"))
+        _write(url, lambda files: files.pipe_file(url, content, mode="create"))
     except FileExistsError:
         if read(url) != content:
             raise
+
+
+def _write(url: str, action: Callable[[Any], Any]) -> None:
+    try:
+        attempt(url, action)
+    except MissingObjectError as error:  # gcsfs' word for it
+        bucket = url.split("/")[2]
+        raise StorageError(f"{url}: there is no bucket {bucket!r}: correct its name, or make it first.") from error
 
 
 def creates_exclusively(url: str) -> bool:
