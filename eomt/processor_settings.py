@@ -84,13 +84,13 @@ class ProcessorSettings:
         return cls(**{**given, **_checked_names(cls, overrides)}, extra_settings=extra)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of a `preprocessor_config.json`: JSON types only, entries that are None left out."""
+        """The contents of a `preprocessor_config.json`, by name: JSON types only, entries that are None left out."""
         settings = {**self.extra_settings, **{name: getattr(self, name) for name in _names(type(self))}}
         settings["resample"] = int(self.resample)
         settings["size"] = {edge: length for edge, length in resizing.canonical_size(self.size).items() if length}
         # One file serves both processors, as in the published layout.
         settings["image_processor_type"] = type(self).__name__.removesuffix("Pil")
-        return {name: _plain(value) for name, value in settings.items() if value is not None}
+        return {name: _plain(value) for name, value in sorted(settings.items()) if value is not None}
 
     def to_json_string(self) -> str:
         """`to_dict` as JSON text, keys sorted."""

@@ -45,8 +45,11 @@ def _image_id(value: Any) -> bytes:
     return json.dumps(whole).encode()
 
 
+_LONG_NAME = json.dumps(
+    json.loads(files.instances()[0]) | {"images": [files.IMAGES[0] | {"file_name": "x" * 300}]}
+).encode()
 _LONG_ID = _image_id("9" * 5000)  # a text like any other, not a number
-READ = (_LONG_ID,)
+READ = (_LONG_ID, _LONG_NAME)
 CASES: tuple[tuple[str, bytes], ...] = (
     ("rle", b""),  # rows of nothing but empty counts passed `rle.fit`, whatever their images' size
     ("rle", b"\6\x08"),
@@ -55,6 +58,10 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("COCO instances", _area(10**400)),
     ("COCO instances", b'{"a":' * 60_000),
     ("COCO instances", _LONG_ID),
+    ("COCO instances", _LONG_NAME),
+    ("datasets check", _LONG_NAME),
+    ("dataset definition", b'format = "coco"\nroot = "https://example.org/a"\nimages = "images"\n'),
+    ("sweep", b'{"main": 1' + b"0" * 400 + b"}"),
     ("run manifest", _DEEP),
     ("run manifest", _manifest(dataset=None)),
     ("run manifest", _manifest(dataset={"name": "mine"})),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from workbench.errors import DatasetError, did_you_mean
+from workbench.errors import DatasetError, StorageError, did_you_mean
 from workbench.storage import fetch, is_url, local_path, shown
 
 FORMATS = ("coco", "ade20k", "images")
@@ -121,8 +121,12 @@ def read(path: Path) -> DatasetDefinition:
         raise DatasetError(f"{shown(path)}: no such dataset definition.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a readable TOML file ({error}).") from error
-    definition = parse(raw, path)
-    fetch([definition.class_table] if definition.class_table else [])
+    try:
+        definition = parse(raw, path)
+        class_table = definition.class_table
+    except StorageError as error:  # a URL of no store that is known
+        raise DatasetError(f"{shown(path)}: {error}") from None
+    fetch([class_table] if class_table else [])
     return definition
 
 

@@ -1,5 +1,6 @@
 """File names that others wrote: joined to their folder, or refused where they would lead out of it."""
 
+import errno
 import os
 from collections.abc import Iterator
 from functools import lru_cache
@@ -38,7 +39,7 @@ class Folder:
         if not name or MIRROR in pure.parts or "\0" in name or pure.is_absolute() or ".." in pure.parts or "\\" in name:
             raise UnsafeNameError(f"file name {name!r} leads out of {self.path}")
         path = self.path / pure
-        if self._may_have_links and not (self._parent_is_inside(path.parent) and self._link_stays_inside(path)):
+        if self._may_have_links and not self._stays_inside(path):
             raise UnsafeNameError(f"file name {name!r} leads out of {self.path} by a link")
         return path
 
@@ -62,6 +63,14 @@ class Folder:
             folders[:] = [folder for folder in folders if not folder.startswith(".")]
             for file in files:
                 yield (Path(parent) / file).relative_to(self.path).as_posix()
+
+    def _stays_inside(self, path: Path) -> bool:
+        try:
+            return self._parent_is_inside(path.parent) and self._link_stays_inside(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return True  # no file has such a name, so no link has: whoever opens it finds nothing
+            raise
 
     def _link_stays_inside(self, path: Path) -> bool:
         return not path.is_symlink() or self._is_inside(path)
