@@ -84,9 +84,9 @@ class LazyGroup(click.Group):
             sys.stdout.flush()  # here and not at exit, where Python would print a traceback
             return result
         except OptionError as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(_told(error)) from error
         except (WorkbenchError, EomtError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_told(error)) from error
         except BrokenPipeError as error:
             _drop_unwritable_stdout()
             raise click.exceptions.Exit(BROKEN_PIPE) from error
@@ -95,8 +95,15 @@ class LazyGroup(click.Group):
             place = "" if error.filename is None else f"{error.filename}: "
             raise click.ClickException(f"{place}{error.strerror or error}.") from error
         except KeyboardInterrupt as interrupt:
-            click.echo(f"\n{str(interrupt) or 'Stopped.'}", err=True)
+            click.echo(f"\n{_told(interrupt) or 'Stopped.'}", err=True)
             raise click.exceptions.Exit(STOPPED) from interrupt
+
+
+def _told(error: BaseException) -> str:
+    """Its message, with the URLs of remote places in place of the paths that stand for them."""
+    from workbench.storage.places import with_urls  # not above: every `--help` would pay for it
+
+    return with_urls(str(error))
 
 
 def _drop_unwritable_stdout() -> None:

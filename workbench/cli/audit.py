@@ -62,12 +62,12 @@ def audit(
         click.echo(json.dumps(_json(found, top, kinds, page, pushed), ensure_ascii=False))
         return
     _print(found, kinds)
-    click.echo(f"Kept in {found.run.path}: audit.parquet, audit_images.parquet, audit.csv, audit.json", err=True)
+    click.echo(f"Kept in {found.run.place}: audit.parquet, audit_images.parquet, audit.csv, audit.json", err=True)
     if pushed:
         click.echo(f"In FiftyOne: the view {pushed!r}.", err=True)
     definition = found.dataset.definition
     here = catalog.name_or_path(definition.name, definition.source)
-    commands = next_commands(found, str(found.run.path), here, name)
+    commands = next_commands(found, found.run.place, here, name)
     click.echo("Next: " + "; then ".join(commands[1:] if view else commands), err=True)
     click.echo(page)
 
@@ -83,7 +83,7 @@ def _push(found: "Audit", top: int, kinds: tuple[Kind, ...], name: str | None) -
 def _json(found: "Audit", top: int, kinds: tuple[Kind, ...], page: Path, view: str | None) -> dict[str, Any]:
     return {
         **found.summary,
-        "run": str(found.run.path),
+        "run": found.run.place,
         "page": str(page),
         "view": view,
         "suspects": found.top(top, kinds),

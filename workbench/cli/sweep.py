@@ -66,7 +66,7 @@ def sweep(
         click.echo(json.dumps(found.report, indent=2, ensure_ascii=False))
     else:
         _print(found.report)
-        click.echo(f"Kept in {out or found.run.path}: {JSON}, {TABLE}", err=True)
+        click.echo(f"Kept in {out or found.run.place}: {JSON}, {TABLE}", err=True)
     if apply_to is not None:
         made = found.apply(apply_to)
         click.echo(f"Written at {found.best}: {made.path}", err=True)
