@@ -54,7 +54,7 @@ def gather(run: Run, dataset: Dataset, task: Task, progress: Progress) -> Eviden
         labels.append(labels_of(gt, pred, overlaps, says_all))
         predictions.append(predictions_of(gt, pred, overlaps, isthing, status.of(pred)))
     left_out = scored.failed + scored.missing
-    return Evidence(comparison.image_ids, join(labels), join(predictions), says_all, left_out, scored.lacking)
+    return Evidence(tuple(comparison.image_ids), join(labels), join(predictions), says_all, left_out, scored.lacking)
 
 
 def _read_images(comparison: Comparison) -> Comparison:

@@ -64,9 +64,12 @@ class DrawnDataset(Dataset):
             for place, number in enumerate(self.numbers)
         ]
 
-    @cached_property
     def image_ids(self) -> tuple[str, ...]:
         """Of `images`."""
+        return self._image_ids
+
+    @cached_property
+    def _image_ids(self) -> tuple[str, ...]:
         return tuple(map(str, self.numbers))
 
     def ground_truth(self, task: Task, images_per_table: int = _IMAGES_PER_SHARD) -> Shards:
@@ -75,7 +78,7 @@ class DrawnDataset(Dataset):
 
     def fingerprint(self) -> str:
         """Of what is drawn."""
-        return text_digest([self.task, self._drawn_from, *self.image_ids])
+        return text_digest([self.task, self._drawn_from, *self._image_ids])
 
     def make_run(self) -> Run:
         """The predictions as a complete run in `folder`, where they may be already."""
@@ -106,7 +109,7 @@ def comparison(scenes: DrawnDataset, run: Run) -> Comparison:
         run=run,
         ground_truth=ground_truth.load(scenes, scenes.task),
         categories=scenes.categories,
-        image_ids=scenes.image_ids,
+        image_ids=scenes.image_ids(),
         file_order=np.arange(scenes.count),
         progress=lambda count: None,
     )
