@@ -243,13 +243,21 @@ def test_compiled_parts_meet_no_new_shape_in_later_batches(paths: list[Path], mo
     assert counter.frame_count == met
 
 
-def test_without_a_working_compiler_it_goes_on_and_says_so(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def fail(*arguments: Any) -> Tensor:
-            raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+def fails_later(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def fail(*arguments: Any) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
 
-        return fail
+    return fail
 
+
+def fails_at_once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    raise RuntimeError("Failed to find C compiler.")
+
+
+@pytest.mark.parametrize("broken", [fails_later, fails_at_once])
+def test_without_a_working_compiler_it_goes_on_and_says_so(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Any]
+) -> None:
     notes: list[str] = []
     compiled_with(monkeypatch, broken)
     subject = predictor("panoptic", like_a_gpu=True, dtype=torch.bfloat16, compiled=True, note=notes.append)
@@ -257,7 +265,8 @@ def test_without_a_working_compiler_it_goes_on_and_says_so(paths: list[Path], mo
     expected = predicted(predictor("panoptic", like_a_gpu=True, dtype=torch.bfloat16), paths)
     assert_same_rows(found, expected * 2)
     assert notes == [
-        "Going on without torch.compile, which does not work here (RuntimeError: Failed to find C compiler.)."
+        "Compiling the model with the first batch.",
+        "Going on without torch.compile, which does not work here (RuntimeError: Failed to find C compiler.).",
     ]
 
 

@@ -52,7 +52,11 @@ class Passes:
         self._fast = FastEomt(model, dtype) if reworked and dtype != torch.float32 else None
         self._compiles = compiled and self._fast is not None
         if self._fast is not None and self._compiles:
-            self._fast.compile_parts(compiler())
+            note("Compiling the model with the first batch.")
+            try:
+                self._fast.compile_parts(compiler())
+            except Exception as error:  # for what torch's compiler is not made for: this Python, or an older torch
+                self._stop_compiling(error)
 
     def run(self, images: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
         """Mask logits (n, Q, h, w) and class logits (n, Q, K+1) of all crops of the images, on the device.
@@ -99,10 +103,15 @@ class Passes:
             # A compiler that is missing or fails says so in many ways. What is not its fault happens again below.
             if not self._compiles:
                 raise
-            self._compiles = False
-            self._note(f"Going on without torch.compile, which does not work here ({_first_line(error)}).")
-        self._fast.run_eagerly()
+            self._stop_compiling(error)
         return self._fast.predict(inputs)
+
+    def _stop_compiling(self, error: Exception) -> None:
+        assert self._fast is not None
+        self._compiles = False
+        self._fast.run_eagerly()
+        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        self._note(f"Going on without torch.compile, which does not work here ({reason}).")
 
     @contextmanager
     def _fixed_randomness(self) -> Iterator[None]:
@@ -130,7 +139,3 @@ def compiler() -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts one after another along the first axis; one part is nothing to copy."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
