@@ -109,6 +109,7 @@ def test_everything_remote_gives_the_rows_and_the_numbers_of_everything_local(
 def test_other_commands_take_the_url_of_a_run(uploaded: S3Server, local_run: Run, tmp_path: Path) -> None:
     uploaded.put("bucket", "runs/x", local_run.path)
     report, coco = tmp_path / "report", tmp_path / "coco.json"
+    uploaded.put("bucket", "runs/x", local_run.path)
     for arguments in (
         ["report", RUN, "--out", str(report)],
         ["export", RUN, "--format", "coco-results", "--out", str(coco)],
@@ -198,7 +199,10 @@ def test_a_missing_image_fails_alone_and_a_failing_store_stops_the_run(
         predict("s3://bucket/data/few_scenes.toml", tmp_path / "refused")
 
 
-def test_mistyped_places_are_told_without_a_traceback(uploaded: S3Server, tmp_path: Path) -> None:
+def test_mistyped_places_are_told_without_a_traceback(
+    uploaded: S3Server, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for arguments, told in (
         (["evaluate", "s3://bukcet/runs/x"], "There is no such bucket: correct its name"),
         (["evaluate", "s3://bucket/runs/y"], "s3://bucket/runs/y: not a run folder (it has no run.json)"),
@@ -215,6 +219,15 @@ def test_mistyped_places_are_told_without_a_traceback(uploaded: S3Server, tmp_pa
         assert done.exit_code == 1, done.output
         assert told in done.stderr
         assert "mirror-of" not in done.stderr
+    uploaded.put("bucket", "runs/x", local_run.path)
+    for arguments in (
+        ["report", RUN, "--out", "s3://bucket/report"],
+        ["export", RUN, "--format", "coco-results", "--out", "s3://bucket/x.json"],
+    ):
+        done = command(*arguments)
+        assert done.exit_code == 1
+        assert "this takes a plain path: runs, data sets and checkpoints alone may be remote" in done.stderr
+    assert not (tmp_path / "s3:").exists()
     typo = definition(tmp_path / "few_scenes.toml", root="s3://bucket/data", images="imagse")
     done = command("predict", "--dataset", str(typo), "--model", BUNDLED_MODEL)
     assert "its images folder s3://bucket/data/imagse is not there" in done.stderr

@@ -14,6 +14,7 @@ from workbench.report.api import HTML, ROOT
 from workbench.report.galleries import Drawer, Tile
 from workbench.report.page import rendered
 from workbench.report.selection import ErrorExample
+from workbench.storage import plain_path
 from workbench.voxel51.names import ground_truth_field
 
 _IMAGES = 10
@@ -26,7 +27,7 @@ def write_page(
 
     It shows the first `top` rows, of those kinds (none named: all). Raises RunError where it cannot be written.
     """
-    folder = Path(out) if out is not None else ROOT / f"{audit.run.path.resolve().name}-audit"
+    folder = plain_path(out) if out is not None else ROOT / f"{audit.run.path.resolve().name}-audit"
     try:
         with new_file(folder / HTML) as partial:
             partial.write_text(audit_page(audit, top, kinds), encoding="utf-8")

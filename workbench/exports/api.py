@@ -17,6 +17,7 @@ from workbench.exports.lake import export_lake
 from workbench.files import replacing
 from workbench.formats.label_values import LabelValues
 from workbench.runs import Run
+from workbench.storage import plain_path
 from workbench.transfer_formats import ANNOTATION_FORMATS, EXPORT_FORMATS, AnnotationFormat, ExportFormat
 
 _IMAGES_PER_CHUNK = 64
@@ -58,16 +59,16 @@ def export(
     if not opened.complete:
         tell(f"{opened.path} is incomplete: only the images that it holds so far are exported")
     if format == "index-png":
-        path = Path(out)
+        path = plain_path(out)
         _tell_left_out(_export_index_png(opened, path, overwrite), tell)
     elif format == "cvat" or format == "label-studio":
-        path = Path(out)
+        path = plain_path(out)
         _tell_left_out(_export_annotations(opened, format, path, overwrite, options or AnnotationOptions()), tell)
     elif format == "coco-panoptic":
-        path = _json_path(Path(out), "panoptic")
+        path = _json_path(plain_path(out), "panoptic")
         _tell_left_out(_export_panoptic(opened, path, overwrite), tell)
     else:
-        path = _json_path(Path(out), "results")
+        path = _json_path(plain_path(out), "results")
         _export_results(opened, path, overwrite)
     return path
 

@@ -24,7 +24,7 @@ from workbench.exports import hive, lake_tables
 from workbench.files import claims
 from workbench.runs import Run, write_json
 from workbench.segments import DAMAGED_PARQUET
-from workbench.storage import is_url
+from workbench.storage import is_url, plain_path
 from workbench.store import sync_folder
 
 LAKE_VERSION = 1
@@ -62,7 +62,7 @@ def export_lake(
             raise OptionError(f"two runs would both become {place}. Rename one of the folders, or export one of them.")
     for run in opened:
         run.check_whole()
-    lake = Path(out)
+    lake = plain_path(out)
     with _CLAIM.lock(lake):
         _mark(lake)
         for run, place in zip(opened, places, strict=True):

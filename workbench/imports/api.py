@@ -20,7 +20,7 @@ from workbench.imports.index_png import IndexPng
 from workbench.prediction.run_folder import choose_folder, run_name
 from workbench.runs import Run
 from workbench.segments import image_table
-from workbench.storage import local_path
+from workbench.storage import local_path, plain_path
 from workbench.transfer_formats import TRANSFER_FORMATS, TransferFormat
 
 _IMAGES_PER_SHARD = 128
@@ -49,7 +49,7 @@ def import_predictions(
     RunError where `out` holds anything else, and OptionError for a format that does not exist.
     """
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(catalog.find(os.fspath(dataset)))
-    path = Path(source)
+    path = plain_path(source)
     predictions = _open_source(path, opened, format, None if png is None else Path(png))
     manifest = _manifest(predictions, path, opened, format)
     name = run_name(opened.definition.name, predictions.task, path.stem)

@@ -20,6 +20,7 @@ from workbench.models.form import weights_of
 from workbench.models.loading import Source, load, processor_for
 from workbench.prediction.checkpoint import check_input_size, open_checkpoint, place_of, sha256_of, weight_files
 from workbench.prediction.device import DTYPES
+from workbench.storage import plain_path
 
 _ROUNDING = 1e-5
 """Of the largest logit: equal weights at other addresses may be summed in another order."""
@@ -56,7 +57,7 @@ def convert(
 
     Raises OptionError, ModelError or CheckpointError; nothing is left at `out` then that was not there before.
     """
-    folder, place = Path(out).expanduser(), place_of(source)
+    folder, place = plain_path(out).expanduser(), place_of(source)
     _check_target(folder, place, replace)
     weights = weights_of(place)
     dtype = dtype or weights.dtype

@@ -21,6 +21,7 @@ from workbench.report.galleries import Gallery, draw_galleries
 from workbench.report.markdown import markdown
 from workbench.report.page import page
 from workbench.runs import Run
+from workbench.storage import plain_path
 
 ROOT = Path("reports")
 HTML, MARKDOWN, JSON = "index.html", "report.md", "report.json"
@@ -68,7 +69,7 @@ def report(
     pairs: tuple[Pair, ...] = ()
     if len(opened) > 1:
         pairs = compare_with_first(opened, given, tiles, matched_task(opened[0], metrics[0]), truth[0], progress)
-    folder = Path(out) if out is not None else ROOT / "-vs-".join(content.name for content, _ in parts)
+    folder = plain_path(out) if out is not None else ROOT / "-vs-".join(content.name for content, _ in parts)
     contents = tuple(content for content, _ in parts)
     _write(
         folder,

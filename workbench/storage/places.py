@@ -70,6 +70,16 @@ def local_path(place: Place) -> Path:
     return Path(path)
 
 
+def plain_path(place: Place) -> Path:
+    """As `local_path`, for what only a disk takes. Raises StorageError for a remote place too."""
+    if is_url(place):
+        raise StorageError(
+            f"{shown(place)}: this takes a plain path: runs, data sets and checkpoints alone may be remote. "
+            "Name a folder or a file, and copy it there, or from there, with the store's own tool."
+        )
+    return local_path(place)
+
+
 def mirror_path(url: str) -> Path:
     """Where the mirror of a URL lies. Raises StorageError as `url_of`."""
     scheme, _, key = _checked(url).partition("://")

@@ -147,18 +147,27 @@ def _send(partial: Path, path: Path, folder: Path) -> None:
 
 
 def _send_results(folder: Path) -> None:
-    """Send the files beside the manifest that are not as they were fetched: metrics.json goes first and comes last."""
-    files = [path for path in folder.iterdir() if _BESIDE.fullmatch(path.name) and path.is_file()]
+    """Send the files beside the manifest that are not as they were fetched: JSON files go first and come last.
+
+    Each of them (metrics.json, sweep.json, audit.json) says that the tables beside it are whole.
+    """
+    beside = [path for path in folder.iterdir() if _BESIDE.fullmatch(path.name) and path.is_file()]
+    files = [path for path in beside if path.name != _MANIFEST]  # which is sent whenever it is written
     known = mirror.recorded(files)
-    changed = sorted((path for path in files if path not in known), key=lambda path: (path.name == _METRICS, path.name))
+    changed = sorted((path for path in files if path not in known), key=_order)
     if not changed:
         return
     _leases[folder].check()
-    if changed[-1].name == _METRICS:
-        objects.remove(_url(folder / _METRICS))
+    for path in changed:
+        if path.suffix == ".json":
+            objects.remove(_url(path))
     for path in changed:
         objects.upload(path, _url(path))
         _note_sent(path)
+
+
+def _order(path: Path) -> tuple[bool, bool, str]:
+    return path.suffix == ".json", path.name == _METRICS, path.name
 
 
 def _note_sent(path: Path) -> None:

@@ -21,6 +21,7 @@ from workbench.files.replacing import new_file
 from workbench.formats.base import Dataset
 from workbench.runs import Run
 from workbench.segments import write_parquet
+from workbench.storage import plain_path
 from workbench.sweeping import applying, settings
 from workbench.sweeping.curve import Curve, Setting, curve_json
 from workbench.sweeping.grid import Values
@@ -105,7 +106,7 @@ def sweep(
     }
     if opened.task == "instance":
         report["best_by_category"] = best_by_category(table)
-    _keep(opened, Path(out) if out is not None else opened.path, report, table)
+    _keep(opened, plain_path(out) if out is not None else opened.path, report, table)
     return Sweep(opened, report, table)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import OptionError
+from workbench.storage import plain_path
 from workbench.training import checkpoints, folder
 from workbench.training.distributed import Processes, processes
 from workbench.training.history import JSON_LINES, read_entries
@@ -114,7 +115,7 @@ def train(
         raise OptionError(f"--workers is {workers}; it must be at least 0.")
     with processes(device) as group, _shown(progress, group) as shown:
         plan = make_plan(os.fspath(dataset), _text(val), wanted, group, workers)
-        path = _folder(plan, None if out is None else Path(out), resume)
+        path = _folder(plan, None if out is None else plain_path(out), resume)
         with folder.lock(path) if group.first else nullcontext():
             _train_in(path, plan, resume, shown)
     return Training(path)
