@@ -85,6 +85,7 @@ def test_the_measured_costs_are_those_of_the_committed_reports() -> None:
         if each["what"].startswith("all of `workbench evaluate`")
     )
     assert pytest.approx(1000 * scored["ours"]["median_seconds"] / 300, rel=0.01) == MEASURED.evaluate_ms
+    assert pytest.approx(newest("ray-driver")["ms_an_image"], rel=0.01) == MEASURED.driver_ms
     grown = next(
         each for each in newest("evaluate-scale")["growth"] if each["task"] == "panoptic" and each["images"] == 10**6
     )
