@@ -39,7 +39,7 @@ class BatchSize(click.ParamType[int | str]):
 @click.option(
     "--out",
     type=click.Path(),
-    help="Run folder. Default: runs/<dataset>-<task>-<model>, numbered where another run is there.",
+    help="Run folder, or an s3:// or gs:// URL. Default: runs/<dataset>-<task>-<model>, numbered where it is taken.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
 @click.option(
