@@ -138,6 +138,17 @@ def test_a_local_definition_may_name_remote_images_and_annotations(
     assert open_dataset(catalog.find(str(remote))).fingerprint() == local_run.manifest["identity"]["dataset"]
 
 
+def test_a_remote_data_set_is_added_by_its_url(uploaded: S3Server, in_empty_folder: Path) -> None:
+    keys = ["--format", "coco", "--root", "s3://bucket/data", "--images", "images", "--panoptic", "panoptic.json"]
+    done = command("datasets", "add", "mine", *keys)
+    assert done.exit_code == 0, done.output
+    assert 'root = "s3://bucket/data"' in (in_empty_folder / "datasets" / "mine.toml").read_text()
+    assert "s3://bucket/data" in command("datasets", "list").stdout
+    assert "s3://bucket/data/panoptic.json" in command("datasets", "show", "mine").stdout
+    checked = command("datasets", "check", "mine")
+    assert checked.exit_code == 0, checked.output
+
+
 def test_changed_annotations_are_fetched_anew_and_the_fingerprint_tells(uploaded: S3Server, scenes: Path) -> None:
     def opened() -> Any:
         return open_dataset(catalog.find("s3://bucket/data/few_scenes.toml"))

@@ -13,6 +13,7 @@ from workbench.errors import DatasetError
 from workbench.formats import open_dataset
 from workbench.formats.annotated import AnnotatedDataset
 from workbench.formats.problems import refuse
+from workbench.storage import is_url
 
 FOLDER = Path("datasets")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -36,9 +37,9 @@ def taken(name: str) -> Path | None:
 def add(name: str, keys: Mapping[str, Any], replace: bool = False, folder: Path = FOLDER) -> Added:
     """Write `folder`/NAME.toml with these keys of a definition, after opening the dataset that it describes.
 
-    `root` and `classes` are as seen from the current folder (`~` and variables in `root` stay as they are). Raises
-    DatasetError, and writes nothing, for a name that is taken unless `replace`, unusable keys, missing files, and
-    annotations that ground truth cannot be read from.
+    `root` and `classes` are as seen from the current folder (`~`, variables and URLs in `root` stay as they are).
+    Raises DatasetError, and writes nothing, for a name that is taken unless `replace`, unusable keys, missing files,
+    and annotations that ground truth cannot be read from.
     """
     if not _NAME.fullmatch(name):
         raise DatasetError(f"{name!r} is no name for a dataset: use letters, digits, '_', '-' and '.'.")
@@ -46,7 +47,7 @@ def add(name: str, keys: Mapping[str, Any], replace: bool = False, folder: Path 
         raise DatasetError(f"a dataset {name!r} is there already: {there}. Take another name, or confirm with --yes.")
     raw = {key: value for key, value in keys.items() if value not in (None, (), [], "")}
     target = folder / f"{name}.toml"
-    if not str(raw.get("root", "~")).startswith(("~", "$")):
+    if not (str(raw.get("root", "~")).startswith(("~", "$")) or is_url(raw["root"])):
         raw["root"] = str(Path(raw["root"]).absolute())
     if "classes" in raw:
         raw["classes"] = os.path.relpath(raw["classes"], folder)
