@@ -40,6 +40,8 @@ def _in_call(node: ast.Call) -> Iterator[str]:
 @pytest.mark.parametrize("path", _SOURCES, ids=lambda path: str(path.relative_to(_REPOSITORY)))
 def test_nothing_runs_what_a_file_says(path: Path) -> None:
     found = list(findings(path.read_text(encoding="utf-8")))
+    if path.name == "ray_worker.py":  # what workers of one cluster send each other, as Ray itself does; no file
+        found = [finding for finding in found if finding != "imports pickle"]
     if path.parent.name in ("bench", "parity"):  # these read their own files with the tools that they compare
         found = [finding for finding in found if "Image.open" not in finding]
     assert not found

@@ -34,7 +34,7 @@ def threshold_curve(run: Run, metrics: Mapping[str, Any]) -> ThresholdCurve | No
         return None
     try:
         return _curve(json.loads(file.read_text(encoding="utf-8")), run, metrics)
-    except (OSError, ValueError, RecursionError, ArithmeticError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise RunError(
             f"{file}: cannot be read ({type(error).__name__}: {error}). Delete it, or run `workbench sweep {run.path}` "
             "again."
