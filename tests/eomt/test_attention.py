@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eomt import attention
 from eomt.attention import attend_by_products, products_are_faster
 
 GENERATED = (2, 3, 50, 16)  # images, heads, tokens, channels
@@ -63,3 +64,15 @@ def test_dropout_drops_weights() -> None:
     sums = attend_by_products(query, key, value, dropout_p=0.5)
     assert float(sums.detach().std()) > 0.1
     assert float(sums.detach().mean()) == pytest.approx(1, abs=0.05)
+
+
+@torch.inference_mode()
+def test_bfloat16_on_a_cpu_attends_by_products_of_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    query, key, value = torch.randn(3, 2, 2, 50, 16)
+    exact = F.scaled_dot_product_attention(query, key, value)
+    monkeypatch.setattr(attention, "_ROWS_AT_ONCE", 20)
+    found = attention.attend_without_gradients(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, rtol=0, atol=0.03)
+    assert torch.equal(attention.attend_without_gradients(query, key, value), exact)
