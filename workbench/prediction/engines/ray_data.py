@@ -5,19 +5,19 @@ and repeats what they had; where that does not help, or where the cluster has lo
 is begun again behind the last batch that came back.
 """
 
-import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import click
 import torch
 
 from workbench.errors import EngineError, OptionError
 from workbench.prediction.engines.processes import names
+from workbench.prediction.engines.ray_silence import compiled_part_silent, silent, stderr_to_nothing
 from workbench.prediction.engines.ray_watch import Ended, Watch, callback_class
 from workbench.prediction.engines.ray_worker import RayWorker, RayWorkerSpec, Result, block_of, results_of
 from workbench.prediction.engines.reports import Reports
@@ -36,7 +36,6 @@ RETRIES = 3
 """Of a block whose actor died, by Ray."""
 MOST_FAILURES = 3
 """Streams that may fail one after another without a batch that came back."""
-_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 _BLOCKS_HELD = 2  # by a worker: it reads one while it predicts another
 _FRACTION_OF_BLOCKS = 4  # at least so many blocks a worker, so that all end at about the same time
 
@@ -70,10 +69,9 @@ class RayEngine:
     @contextmanager
     def started(self, spec: WorkerSpec, note: Note, profile: Profile) -> Iterator["_Stream"]:
         """Ready to stream; actors are started with the first batches."""
-        with _quiet(self._ray):
-            yield _Stream(
-                self._ray, self.workers, RayWorkerSpec(spec, self.device.type, self.workers.threads), note, profile
-            )
+        yield _Stream(
+            self._ray, self.workers, RayWorkerSpec(spec, self.device.type, self.workers.threads), note, profile
+        )
 
     def _chosen(self, wanted: int | None) -> _Workers:
         """One worker a GPU, or one a node where there is none, unless a number is wanted."""
@@ -184,7 +182,7 @@ class _Stream:
         sink.add(outcome)
 
     def _tell_of(self, error: Exception, batch: Batch, failures: int) -> None:
-        reason = str(error).strip().splitlines()[0]
+        reason = click.unstyle(str(error)).strip().splitlines()[-1]  # the cause stands below Ray's own traceback
         if failures >= MOST_FAILURES:
             raise EngineError(
                 f"the workers that Ray gave {names(batch)} died again and again ({type(error).__name__}: {reason}). "
@@ -197,40 +195,20 @@ class _Stream:
 @contextmanager
 def connected(address: str | None, num_workers: int | None, device: str, readers: int | None) -> Iterator[RayEngine]:
     """The engine on the cluster at `address`, or on one that is started here and ends with the block."""
-    before = os.environ.get(_LEVEL)
-    os.environ[_LEVEL] = before or "fatal"  # Ray's compiled part writes to stderr; its files in /tmp/ray tell as much
-    try:
-        with connect(address) as ray:
-            import ray.data
+    with ExitStack() as stack:
+        stack.enter_context(compiled_part_silent())
+        with stderr_to_nothing():  # it tells that it was told to be silent
+            ray = stack.enter_context(connect(address))
+        import ray.data
 
-            yield RayEngine(ray, num_workers, device, readers)
-    finally:
-        if before is None:
-            os.environ.pop(_LEVEL, None)
+        stack.enter_context(silent(ray))
+        yield RayEngine(ray, num_workers, device, readers)
 
 
 def amounts_of(ray: ModuleType, resource: str, beside: str | None = None) -> list[float]:
     """What each living node has of a resource, nodes without it (or without `beside`) left out."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [node[resource] for node in nodes if node.get(resource) and node.get(beside or resource)]
-
-
-@contextmanager
-def _quiet(ray: ModuleType) -> Iterator[None]:
-    """Without what Ray tells of its own affairs: stdout is for results, and the engine tells what matters."""
-    logger, worker = logging.getLogger("ray.data"), ray._private.worker
-    before, told = logger.level, getattr(worker, "_worker_logs_enabled", True)
-    context = ray.data.DataContext.get_current()
-    bars = context.enable_progress_bars, context.print_on_execution_start
-    logger.setLevel(logging.CRITICAL)
-    worker._worker_logs_enabled = False
-    context.enable_progress_bars = context.print_on_execution_start = False
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        worker._worker_logs_enabled = told
-        context.enable_progress_bars, context.print_on_execution_start = bars
 
 
 def _listed(amounts: Sequence[float]) -> str:
