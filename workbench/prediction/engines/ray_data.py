@@ -5,10 +5,12 @@ and repeats what they had; where that does not help, or where the cluster has lo
 is begun again behind the last batch that came back.
 """
 
+import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -114,7 +116,7 @@ class _Stream:
                 workers = self._fitting_now()
                 # After two failures in a row one batch at a time: the next failure is then that batch's own.
                 alone = failures == MOST_FAILURES - 1
-                watch = Watch(stop, lambda workers=workers: self._fitting_now() != workers)
+                watch = Watch(stop, partial(self._misfits, workers))
                 try:
                     for number, result in self._results(batches, first, 1 if alone else workers, alone, watch):
                         assert number == first
@@ -173,6 +175,9 @@ class _Stream:
         found = fitting(amounts_of(self._ray, self._workers.resource), self._workers.share)
         return max(1, min(self._workers.count, found))
 
+    def _misfits(self, workers: int) -> bool:
+        return self._fitting_now() != workers
+
     def _hand_on(self, result: Result, sink: Sink) -> None:
         outcome, report = result
         if report is not None:
@@ -199,8 +204,7 @@ def connected(address: str | None, num_workers: int | None, device: str, readers
         stack.enter_context(compiled_part_silent())
         with stderr_to_nothing():  # it tells that it was told to be silent
             ray = stack.enter_context(connect(address))
-        import ray.data
-
+        importlib.import_module("ray.data")  # as `ray.data`, which `import ray` leaves out
         stack.enter_context(silent(ray))
         yield RayEngine(ray, num_workers, device, readers)
 
