@@ -56,7 +56,7 @@ def attend_without_gradients(query: Tensor, key: Tensor, value: Tensor) -> Tenso
     """
     if not query.is_cpu or query.dtype is not torch.bfloat16 or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(query, key, value)
-    parts = [attend_by_products(rows, key, value) for rows in query.split(_ROWS_AT_ONCE, dim=2)]
+    parts = [attend_by_products(rows, key, value) for rows in torch.split(query, _ROWS_AT_ONCE, dim=2)]
     return torch.cat(parts, dim=2)
 
 
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         Returns (B, T, D) and, if asked for, the weights (B, H, T, T).
         """
         query, key, value = (
-            linear(project, tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, T, D/H)
+            linear(project, tokens).view(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if rotation is not None:

@@ -136,10 +136,10 @@ class EomtForUniversalSegmentation(nn.Module):
 
     def predict(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (B, Q, h, w) and class logits (B, Q, K+1) of normalised tokens (B, T, D)."""
-        if len(tokens) == 1 or not tokens.is_cpu or torch.is_grad_enabled():
+        if len(tokens) < 2 or not tokens.is_cpu or torch.is_grad_enabled():
             return self._predict(tokens)
         # One image after the other, as fast on a CPU: features of h x w are the largest arrays of all.
-        masks, classes = zip(*map(self._predict, tokens.split(1)), strict=True)
+        masks, classes = zip(*(self._predict(image[None]) for image in tokens), strict=True)
         return torch.cat(masks), torch.cat(classes)
 
     def _predict(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ def _product(inputs: Tensor, layer: nn.Linear, then: str) -> Tensor:
 def _trusted() -> bool:
     """Whether the installed torch has the operator, with the meaning that is expected of it."""
     try:
-        return torch.backends.mkldnn.is_available() and _gives_what_torch_gives()
+        return bool(torch.backends.mkldnn.is_available()) and _gives_what_torch_gives()  # type: ignore[no-untyped-call]
     except (AttributeError, RuntimeError, TypeError):  # not there, not for this processor, or with other arguments
         return False
 

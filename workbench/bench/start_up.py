@@ -44,7 +44,7 @@ class Start:
             raise WorkbenchError(f"the command failed: {done.stderr.strip()}")
         if self._runs > 1:
             self.processor_seconds.append(_of_children() - before)
-        return SegmentStore(out).segments().num_rows
+        return SegmentStore(out).count_segments()
 
 
 def benchmark(rounds: int, command: str, out: Path | None, tell: Callable[[str], None]) -> None:
