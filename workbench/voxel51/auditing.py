@@ -11,6 +11,7 @@ from workbench.auditing import keeping
 from workbench.auditing.api import TOP, Audit
 from workbench.auditing.kinds import Kind
 from workbench.runs import Run
+from workbench.voxel51 import database
 from workbench.voxel51.names import IMAGE_ID
 from workbench.voxel51.push import Progress
 from workbench.voxel51.scoring import Keys
@@ -32,6 +33,7 @@ _IMAGES_AT_ONCE = 256
 _Rows = Mapping[str, list[dict[str, Any]]]
 
 
+@database.told_if_it_fails()
 def push_audit(
     audit: Audit,
     top: int = TOP,

@@ -12,7 +12,7 @@ from workbench.errors import FiftyOneError
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.runs import Run
-from workbench.voxel51 import appearance, auditing, evaluations, names, views
+from workbench.voxel51 import appearance, auditing, database, evaluations, names, views
 from workbench.voxel51.matches import MatchTable
 from workbench.voxel51.push import (
     Predicted,
@@ -52,6 +52,7 @@ class Browsed:
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "dataset"}
 
 
+@database.told_if_it_fails()
 def push(
     runs: Sequence[RunLike] = (),
     dataset: Dataset | str | None = None,
@@ -108,13 +109,12 @@ class _Pushing:
                 i: size for i, size in _sizes(truth.store.images()).items() if sizes.get(i) is None and i in sizes
             }
         target.add_images([self._records[i] for i in images["image_id"].to_pylist()], sizes)
+        self._begin(run, pred_field)
         if task == "semantic" or (task is None and run.task == "semantic"):
             target.declare_segmentation(pred_field)
         else:
             target.declare_detections(pred_field)
         scored = self._evaluation(run, truth, pred_field)
-        target.info["runs"][pred_field] = {"path": str(run.path.resolve()), "task": run.task, "complete": False}
-        target.save_info()
         pushed = push_images(Push(target, truth, Predicted(run, pred_field), scored), images, self.progress)
         if truth and scored:
             self._keep_results(run, truth.task, scored, pushed)
@@ -144,6 +144,13 @@ class _Pushing:
             tuple(self.notes),
             self.target.dataset,
         )
+
+    def _begin(self, run: Run, pred_field: str) -> None:
+        """Note whose the field is before it is there: if this push is killed, the next one goes on with that field."""
+        about = self.target.info["runs"].get(pred_field, {})
+        place = {"path": str(run.path.resolve()), "task": run.task}
+        self.target.info["runs"][pred_field] = {**about, **place, "complete": False}
+        self.target.save_info()
 
     def _images_of(self, run: Run) -> pa.Table:
         images = run.images().sort_by("ordinal")

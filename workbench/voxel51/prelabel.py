@@ -15,7 +15,7 @@ from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.runs import Run
 from workbench.segments import void_mask
-from workbench.voxel51 import appearance, documents, editing, names, ordering
+from workbench.voxel51 import appearance, database, documents, editing, names, ordering
 from workbench.voxel51.documents import Document
 from workbench.voxel51.editing import RANK, VIEW, WORTH
 from workbench.voxel51.ordering import Order
@@ -56,6 +56,7 @@ class Prelabelled:
         return tuple(notes)
 
 
+@database.told_if_it_fails()
 def prelabel(
     dataset: Dataset | str,
     run: Run | str | os.PathLike[str],
@@ -106,8 +107,11 @@ def prelabel(
     target.add_images(_records(truth, unlabelled), _sizes(unlabelled))
     todo = unlabelled if replace else _without_prelabels(unlabelled, target, field)
     ids: list[str] = todo["image_id"].to_pylist()
-    worth = ordering.worth(opened, ids, min_score, order, second)
     by = _register(target, opened, min_score, order, polygons)
+    valued = {*ids, *_without_worth(target, field, by)}
+    in_order = [image_id for image_id in unlabelled["image_id"].to_pylist() if image_id in valued]
+    worth = ordering.worth(opened, in_order, min_score, order, second)
+    target.save_info()
     writing = _Writing(target, field, by, polygons, bands, progress or (lambda what, done, total: None))
     objects = writing.write(opened, ids, min_score)
     _write_order(target, worth)
@@ -176,6 +180,12 @@ def _without_prelabels(images: pa.Table, target: Target, field: str) -> pa.Table
     image_ids, by = target.dataset.values([names.IMAGE_ID, names.PRELABELLED_BY[field]])
     done = [image_id for image_id, run in zip(image_ids, by, strict=True) if run is not None]
     return images.filter(pc.invert(pc.is_in(images["image_id"], pa.array(done, pa.string()))))
+
+
+def _without_worth(target: Target, field: str, by: str) -> list[str]:
+    """Images with pre-labels of that name, but without a worth, which comes last: an earlier attempt was cut short."""
+    rows = zip(*target.dataset.values([names.IMAGE_ID, names.PRELABELLED_BY[field], WORTH]), strict=True)
+    return [image_id for image_id, run, worth in rows if run == by and worth is None]
 
 
 def _records(dataset: Dataset, images: pa.Table) -> list[Any]:

@@ -14,7 +14,7 @@ from workbench.errors import FiftyOneError, OptionError, did_you_mean
 from workbench.formats import open_dataset
 from workbench.formats.base import Dataset, Task
 from workbench.segments import concat
-from workbench.voxel51 import edited_maps, edits, ordering, overlaps, pull_sources, pulled_files
+from workbench.voxel51 import database, edited_maps, edits, ordering, overlaps, pull_sources, pulled_files
 from workbench.voxel51.edits import Label, Problem
 from workbench.voxel51.prelabel import offered_documents
 from workbench.voxel51.pull_sources import Source, Sources
@@ -45,6 +45,7 @@ class Pulled:
         return {"definition": str(self.definition), "images": self.images, **self.counts}
 
 
+@database.told_if_it_fails()
 def pull(
     dataset: Dataset | str,
     out: Path,

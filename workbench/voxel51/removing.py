@@ -1,11 +1,12 @@
 """Taking a run out of a FiftyOne dataset again: its field, its evaluations, its views."""
 
 from workbench.errors import FiftyOneError, did_you_mean
-from workbench.voxel51 import appearance, auditing, push_maps, views
+from workbench.voxel51 import appearance, auditing, database, push_maps, views
 from workbench.voxel51.scoring import CONFUSED, ERROR, SCORE_FIELDS
 from workbench.voxel51.target import Target, existing_target
 
 
+@database.told_if_it_fails()
 def remove_run(name: str, field: str) -> Target:
     """Remove the run whose field is `field` from the FiftyOne dataset `name`; the run folder stays.
 

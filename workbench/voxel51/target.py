@@ -4,6 +4,7 @@ The one place that goes below FiftyOne's public interface: documents are read fr
 """
 
 import copy
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,13 +172,16 @@ def open_target(dataset: Dataset, categories: Sequence[Category], name: str | No
                 "another --name."
             )
         existing.info.update(about)
+        existing.dataset.persistent = True  # it is not where the process that made it was killed at the very end
         return existing
-    made = fo.Dataset(name, persistent=True)
+    # Under another name until it says what it is: FiftyOne clears away what is not persistent, if this is killed.
+    made = fo.Dataset(f"{name} being made by {os.getpid()}")
     made.add_sample_field(names.IMAGE_ID, fo.StringField)
     made.create_index(names.IMAGE_ID, unique=True)
     info = {**about, "categories": [_category_info(c) for c in categories], "ground_truth": {}, "runs": {}}
     target = Target(fo, made, tuple(categories), {}, info)
     target.save_info()
+    made.name, made.persistent = name, True
     return target
 
 
