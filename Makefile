@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-predict memory-push fuzz long-runs audit-dependencies clean
+.PHONY: help install demo test test-slow verify-hub checkpoint lint docs pictures parity memory memory-predict memory-push soak fuzz long-runs audit-dependencies clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -83,6 +83,9 @@ memory-push: install  ## The same of browse, prelabel and pull, against a databa
 
 long-runs: install  ## Predict 50,000 images with a simulated model and read them from 1,000 shards; minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.long_runs.long
+
+soak: install  ## Put every command under faults: killed, disk full, damaged shards, ...; an hour
+	$(BIN)/python -m tests.soak.long
 
 fuzz: install  ## Read 100,000 damaged files with every reader; minutes
 	$(BIN)/python -m tests.fuzzing.long

@@ -41,10 +41,11 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server whose database is in that folder."""
-    port = free_port()
-    options = ["--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--nojournal"]
+def server(folder: Path, port: int | None = None, journal: bool = False) -> Iterator[Server]:
+    """A server whose database is in that folder; with a `journal` it survives that the server is killed."""
+    port = port or free_port()
+    options = ["--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    options += [] if journal else ["--nojournal"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([mongod_path(), *options], stdout=log, stderr=log)
     wait_for_port(port, process)

@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -15,10 +16,15 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["torch", "workbench.prediction.api", "workbench.cli"])
 
 
-def start(folder: Path, arguments: Sequence[str]) -> ForkServerProcess:
-    """Start `workbench ARGUMENTS` in `folder`; its output goes to stdout.txt and stderr.txt there."""
+def start(
+    folder: Path, arguments: Sequence[str], before: Callable[[], None] | None = None, logs: Path | None = None
+) -> ForkServerProcess:
+    """Start `workbench ARGUMENTS` in `folder`; its output goes to stdout.txt and stderr.txt there, or in `logs`.
+
+    The process calls `before`, which can be pickled, when all is in place for the command.
+    """
     folder.mkdir(exist_ok=True)
-    process = _context.Process(target=_run, args=(folder, list(arguments)), daemon=True)
+    process = _context.Process(target=_run, args=(folder, list(arguments), before, logs or folder), daemon=True)
     process.start()
     return process
 
@@ -37,16 +43,24 @@ def wait_for(path: Path, process: ForkServerProcess) -> bool:
     return process.is_alive()
 
 
-def _run(folder: Path, arguments: list[str]) -> None:
+def _run(folder: Path, arguments: list[str], before: Callable[[], None] | None, logs: Path) -> None:
     os.chdir(folder)
     for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     import torch
 
     from workbench.cli import main
+    from workbench.imports import api as imports
     from workbench.prediction import pipeline
 
     torch.set_num_threads(1)
-    pipeline.IMAGES_PER_SHARD = IMAGES_PER_SHARD
-    main(arguments, prog_name="workbench")
+    pipeline.IMAGES_PER_SHARD = imports._IMAGES_PER_SHARD = IMAGES_PER_SHARD
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if before is not None:
+        before()
+    try:
+        main(arguments, prog_name="workbench")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what follows is of multiprocessing alone
