@@ -52,7 +52,7 @@ def choose_devices(names: str) -> list[torch.device]:
     first, *others = (name.strip() for name in names.split(","))
     if not others:
         return [choose_device(first)]
-    listed = [name if ":" in name else f"cuda:{name}" for name in (first, *others)]
+    listed = [f"cuda:{name}" if name.isdigit() else name for name in (first, *others)]
     if not all(name.startswith("cuda:") for name in listed):
         raise OptionError(f"--device {names}: several devices are GPUs by number, cuda:0,1. For a CPU: --processes.")
     if twice := sorted({name for name in listed if listed.count(name) > 1}):

@@ -90,10 +90,12 @@ class _Process:
             self.connection.send(message)
 
     def ended(self) -> str:
-        """How it ended, for people."""
+        """How it ended, for people; afterwards it has."""
         try:
             code = self.process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
             return "it closed its pipe"
         if code == -signal.SIGKILL:
             return "killed by SIGKILL, as the system does where memory runs out"
@@ -163,8 +165,9 @@ class _Pool:
             except (EOFError, ConnectionError):
                 self._processes.remove(process)
                 ready.close()
+                how = process.ended()
                 if not told_to_stop:
-                    self._replace(process)
+                    self._replace(process, how)
                 continue
             self._take(process, message, in_order)
 
@@ -185,12 +188,11 @@ class _Pool:
             self._reports.add(report)
         in_order.add(number, result)
 
-    def _replace(self, dead: _Process) -> None:
+    def _replace(self, dead: _Process, how: str) -> None:
         """Start another process for a dead one. Raises EngineError where that has not helped before."""
         if dead.failed:
             self._processes.append(self._start(dead.device))
             return
-        how = dead.ended()
         if not dead.has_answered:
             self._deaths_at_start += 1
             if self._deaths_at_start >= MOST_DEATHS * max(1, len(self._processes)):
