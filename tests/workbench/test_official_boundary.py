@@ -17,8 +17,8 @@ from tests.reference.scenes import CATEGORIES, Listed, PanopticImage, panoptic_p
 from workbench.evaluation import average_precision, boundary, instance, panoptic
 from workbench.evaluation.average_precision import InstanceResult
 from workbench.evaluation.columns import segments_of
-from workbench.evaluation.overlaps import intersect
 from workbench.evaluation.image_ids import ranks_of_ids
+from workbench.evaluation.overlaps import intersect
 
 CATEGORY_IDS = np.array(INSTANCE_CATEGORIES, dtype=np.int32)
 
