@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from eomt import EomtConfig, EomtForUniversalSegmentation, onednn
 from eomt.onednn import activated, linear
@@ -61,6 +62,84 @@ def test_other_dtypes_autocast_few_rows_and_other_kinds_of_layers_are_left_to_to
         assert linear(layer, inputs).dtype == torch.bfloat16
     linear(type("Special", (nn.Linear,), {})(512, 96), inputs)
     assert not products.called
+
+
+def with_a_quantised_weight(layer: nn.Linear) -> None:
+    class Quantised(nn.Parameter):
+        pass
+
+    layer.weight = Quantised(layer.weight.detach())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.register_forward_hook(lambda module, given, output: output + 1),
+        lambda layer: layer.register_forward_pre_hook(lambda module, given: (given[0] + 1,)),
+        lambda layer: setattr(layer, "forward", lambda inputs: F.linear(inputs, layer.weight) + 1),
+        with_a_quantised_weight,
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    ],
+    ids=["hook", "hook before", "another forward", "quantised", "pruned"],
+)
+@torch.no_grad()
+def test_a_layer_that_does_more_than_a_product_is_called(
+    products: mock.MagicMock, change: Callable[[nn.Linear], object]
+) -> None:
+    layer, inputs = layer_and_inputs()
+    change(layer)
+    assert torch.equal(linear(layer, inputs), layer(inputs))
+    assert not products.called
+
+
+@torch.no_grad()
+def test_hooks_of_all_modules_are_called(products: mock.MagicMock) -> None:
+    layer, inputs = layer_and_inputs()
+    seen: list[nn.Module] = []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, given, output: seen.append(module))
+    try:
+        linear(layer, inputs)
+    finally:
+        hook.remove()
+    assert seen == [layer] and not products.called
+
+
+@torch.no_grad()
+def test_where_onednn_is_switched_off_it_is_not_used(products: mock.MagicMock, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, inputs = layer_and_inputs()
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    linear(layer, inputs)
+    assert not products.called
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@torch.no_grad()
+def test_a_recording_of_the_model_holds_torchs_own_layers() -> None:
+    layer, inputs = layer_and_inputs()
+
+    class Recorded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return linear(self.layer, tokens)
+
+    recorded = torch.jit.trace(Recorded(), inputs, check_trace=False)  # type: ignore[no-untyped-call]
+    assert "mkldnn" not in str(recorded.inlined_graph)
+
+
+def test_trying_it_takes_nothing_from_the_callers_random_numbers() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    onednn._trusted.__wrapped__()
+    assert torch.equal(torch.rand(3), expected)
+
+
+@torch.inference_mode()
+def test_no_tokens_at_all_are_no_tokens() -> None:
+    assert linear(nn.Linear(512, 96), torch.zeros(0, 300, 512)).shape == (0, 300, 96)
 
 
 def test_a_torch_without_the_operator_or_with_another_meaning_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
