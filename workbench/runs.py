@@ -38,7 +38,7 @@ from workbench.formats.base import Category, Task
 from workbench.manifests import MANIFEST as MANIFEST
 from workbench.manifests import MANIFEST_VERSION, read_manifest
 from workbench.segments import CANDIDATE_SCHEMA, DAMAGED_PARQUET
-from workbench.storage import is_url, local_path, remote_runs, shown, url_of
+from workbench.storage import is_mirror_written_out, is_url, local_path, remote_runs, shown, url_of
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
 
 COMPLETE, INCOMPLETE = "complete", "incomplete"
@@ -102,6 +102,11 @@ class Run:
         """The definition that the run was made with, or the one of its name where that file is gone."""
         made_with = self.manifest["dataset"]
         made_of = made_with["definition"]
+        if is_mirror_written_out(made_of):
+            raise RunError(
+                f"{self.place}: its definition {made_of!r} is a path in the cache of remote files, which no run names. "
+                "Name the dataset with --dataset."
+            )
         try:
             there = is_url(made_of) or Path(made_of).exists()
             return catalog.read(local_path(made_of)) if there else catalog.find(made_with["name"])

@@ -85,3 +85,32 @@ def test_a_definition_may_name_a_remote_root_or_remote_files(tmp_path: Path, mon
         definition.resolve("../p.json")
     with pytest.raises(StorageError, match="has an empty part"):
         definition.resolve("s3://bucket/../p.json")
+
+
+@pytest.mark.parametrize("key", ["b/../../home/.bashrc", "b/k/../../../x", "../x", "b//x"])
+def test_a_path_that_only_looks_like_a_copy_leads_nowhere_else(key: str) -> None:
+    with pytest.raises(StorageError, match="has an empty part"):
+        storage.url_of(f"/data/mirror-of/s3/{key}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'root = "/data/mirror-of/s3/bucket"\npanoptic = "p.json"',
+        'root = "mirror-of/s3/bucket"\npanoptic = "p.json"',
+        'root = "."\npanoptic = "x/mirror-of/s3/bucket/p.json"',
+        'root = "."\npanoptic = "p.json"\nclasses = "../mirror-of/gs/bucket/c.csv"',
+    ],
+)
+def test_a_definition_cannot_name_a_remote_place_by_a_path(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'format = "coco"\n{line}\n')
+    with pytest.raises(DatasetError, match=r"mirror-of.*Write the URL instead"):
+        catalog.read(file)
+
+
+def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(StorageError, match="credentials do not belong into a place") as told:
+        storage.local_path("s3://KEY:SECRET@bucket/x")
+    assert "SECRET" not in str(told.value)
+    assert storage.shown("hf://datasets/owner/name@main/x") == "hf://datasets/owner/name@main/x"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -402,3 +403,20 @@ def test_an_import_into_a_store_leaves_no_run_behind_where_it_fails(
     done = command("import", str(coco), "--dataset", dataset, "--format", "coco-results", "--out", "s3://bucket/runs/j")
     assert done.exit_code == 1
     assert not [key for key in uploaded.keys("bucket") if key.startswith("runs/j")]
+
+
+def test_a_run_of_others_cannot_have_a_file_here_replaced_by_an_object(
+    uploaded: S3Server, local_run: Run, tmp_path: Path
+) -> None:
+    copy, mine = tmp_path / "theirs", tmp_path / "mine.toml"
+    shutil.copytree(local_run.path, copy)
+    (copy / "mirror-of/s3/bucket").mkdir(parents=True)
+    mine.write_text("mine")
+    uploaded.client.put_object(Bucket="bucket", Key="../../../../mine.toml", Body=b"theirs")
+    manifest = json.loads((copy / "run.json").read_text())
+    manifest["dataset"]["definition"] = f"{copy}/mirror-of/s3/bucket/../../../../mine.toml"
+    (copy / "run.json").write_text(json.dumps(manifest))
+    assert (copy / "mirror-of/s3/bucket/../../../../mine.toml").exists()
+    with pytest.raises(RunError, match=r"which no run names\. Name the dataset with --dataset"):
+        _ = Run.open(copy).dataset
+    assert mine.read_text() == "mine"

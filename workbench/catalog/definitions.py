@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from workbench.errors import DatasetError, StorageError, did_you_mean
-from workbench.storage import fetch, is_url, local_path, shown
+from workbench.storage import fetch, is_mirror_written_out, is_url, local_path, shown
 
 FORMATS = ("coco", "ade20k", "images")
 FILE_KEYS = ("images", "panoptic", "panoptic_png", "instances", "annotations", "instance_id_to_semantic_id")
@@ -88,18 +88,20 @@ class DatasetDefinition:
             return None
         if is_url(self.classes):
             return local_path(self.classes)
+        _refuse_mirror(self.classes, self.source)
         return Path(os.path.normpath(self.source.parent / self.classes))  # `..` counts even before the folder exists
 
     def resolve(self, relative: str) -> Path:
         """`relative` below the root, or the place that it is the URL of.
 
-        Raises DatasetError where it is absolute or climbs out by `..`.
+        Raises DatasetError where it is absolute, climbs out by `..` or would be the mirror of a remote place.
 
         A link is followed: who wrote the definition also laid out the root. Names from annotation files are not
         trusted that far: see `formats/paths.py`.
         """
         if is_url(relative):
             return local_path(relative)
+        _refuse_mirror(relative, self.source)
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             raise DatasetError(
@@ -195,7 +197,13 @@ def _root(text: str, source: Path) -> Path:
         raise DatasetError(f"{source}: {error}") from None
     if is_url(expanded):
         return local_path(expanded)
+    _refuse_mirror(expanded, source)
     return Path(os.path.abspath(source.parent / local_path(expanded)))  # noqa: PTH100 - unlike Path.resolve it keeps links
+
+
+def _refuse_mirror(text: str, source: Path) -> None:
+    if is_mirror_written_out(text):
+        raise DatasetError(f"{shown(source)}: {text!r} is a path in the cache of remote files. Write the URL instead.")
 
 
 def _archives(raw: Any, source: Path) -> list[Archive]:

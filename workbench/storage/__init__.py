@@ -10,13 +10,14 @@ remote_runs.py   run folders; leases.py: one writer at a time
 from workbench.storage.mirror import ensure, fetch
 from workbench.storage.objects import exists, is_folder
 from workbench.storage.pictures import readable
-from workbench.storage.places import is_url, local_path, plain_path, shown, url_of, with_urls
+from workbench.storage.places import is_mirror_written_out, is_url, local_path, plain_path, shown, url_of, with_urls
 
 __all__ = [
     "ensure",
     "exists",
     "fetch",
     "is_folder",
+    "is_mirror_written_out",
     "is_url",
     "local_path",
     "plain_path",

@@ -34,7 +34,7 @@ def url_of(place: Place) -> str | None:
     """
     text = os.fspath(place)
     if found := _MIRRORED.search(text):
-        return f"{found[1]}://{text[found.end() :]}"
+        return _checked(f"{found[1]}://{text[found.end() :]}")  # a copy is written to the path: `..` would lead out
     return _checked(text) if is_url(place) else None
 
 
@@ -52,6 +52,14 @@ def is_url(place: Place) -> bool:
             f"{text}: places that begin with {found[1]}:// are not known. Known: {known}, file:// and plain paths."
         )
     return True
+
+
+def is_mirror_written_out(text: str) -> bool:
+    """Whether a text of others is no URL and yet a path that would be taken for one: by the name of the mirrors' folder.
+
+    Copies are written to such a path, wherever it leads; so files of others may name places by their URLs only.
+    """
+    return not is_url(text) and MIRROR in PurePosixPath(text).parts
 
 
 def local_path(place: Place) -> Path:
@@ -114,6 +122,11 @@ def _checked(text: str) -> str:
     key = url.partition("://")[2]
     if not key or "\0" in key:
         raise StorageError(f"{text}: names no bucket. Write {scheme_of(url)}://BUCKET/KEY.")
+    if "@" in key.partition("/")[0]:  # no bucket has one; the place would go into manifests and messages
+        raise StorageError(
+            f"{scheme_of(url)}://...@{key.partition('/')[0].rpartition('@')[2]}: credentials do not belong into a place. "
+            "Set them as the store's own tools read them: see docs/storage.md."
+        )
     if any(part in ("", ".", "..") for part in key.split("/")) or str(PurePosixPath(key)) != key:
         raise StorageError(f"{text}: has an empty part, '.' or '..' in it, which no local copy can have. Remove it.")
     return url
