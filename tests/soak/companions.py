@@ -26,7 +26,7 @@ def second_process_round(place: Workplace, scenario: Scenario, draw: random.Rand
     holder = rf"in use by process \d+ on {re.escape(socket.gethostname())}, since \d{{4}}-|exists already"
     outcome = answered(outcome, second, holder)
     # The second may have been first, where the first still had everything to import.
-    outcome = replace(answered(outcome, ended, holder), ended=outcome.ended)
+    outcome = replace(answered(outcome, ended, holder), ended=outcome.ended, strikes=1)
     if ended.code != 0 and second.code != 0:
         outcome = with_findings(outcome, begin(scenario, "", "", losses=("both were refused",)))
     outcome = with_findings(outcome, examine(place, scenario, usual))

@@ -2,11 +2,12 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from tests.soak import oracle
 from tests.soak.faults import SignalAtEvent
-from tests.soak.rounds import Outcome, answered, begin, examine, recover, with_findings
+from tests.soak.rounds import Outcome, after_all, answered, begin, examine, recover, struck, with_findings
 from tests.soak.scenarios import Scenario
 from tests.soak.workplace import SIGNALS, Workplace
 
@@ -27,22 +28,20 @@ def damaged_progress_round(place: Workplace, scenario: Scenario, draw: random.Ra
     assert scenario.run is not None
     place.fresh()
     event = draw.randint(usual.events // 2, usual.events)
-    place.run(scenario.arguments, SignalAtEvent(SIGNALS["SIGKILL"], event))
+    killed = place.run(scenario.arguments, SignalAtEvent(SIGNALS["SIGKILL"], event))
     folder = place.world / scenario.run
     shards = sorted((folder / "images").glob("part-*.parquet"))
-    outcome = begin(scenario, "truncated shard", f"of a run killed at event {event}")
+    outcome = struck(begin(scenario, "truncated shard", ""), "SIGKILL", f"SIGKILL at event {event}", killed)
     if shards:
         shard = draw.choice(shards)
-        how = damage(shard, "truncated shard", draw)
-        outcome = begin(scenario, "truncated shard", f"{shard.name} {how}, of a run killed at event {event}")
+        outcome = replace(outcome, detail=f"{outcome.detail}, {shard.name} {damage(shard, 'truncated shard', draw)}")
         outcome = answered(outcome, place.run(scenario.repeated), shard.name)
         shard.unlink()
     ended = place.run(scenario.repeated)
     losses = [] if ended.code == 0 else [f"failed though the shard is deleted: {ended.stderr[-1500:]}"]
     if oracle.rows_of_images(folder) != usual.rows:  # in another order of images
-        losses.append("after all: not the undisturbed rows")
-    doubled = oracle.duplicates(place.world, *scenario.outputs)
-    return with_findings(outcome, begin(scenario, "", "", losses=tuple(losses), duplicates=tuple(doubled)))
+        losses.append("not the undisturbed rows")
+    return after_all(outcome, losses, oracle.duplicates(place.world, *scenario.outputs))
 
 
 def damage(path: Path, kind: str, draw: random.Random) -> str:

@@ -16,6 +16,7 @@ from tests.reference import mongodb
 from tests.soak.oracle import Contents, sha256
 
 _CLOCKS = {"created_at", "last_modified_at", "last_loaded_at", "timestamp", "_rev", "version"}
+_RANDOM = {"_id", "_rand"}
 _OF_FIFTYONE = ("admin", "config", "local")
 
 
@@ -147,7 +148,7 @@ class _Reading:
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: self._plain(item) for key, item in value.items() if key not in _CLOCKS and key != "_id"}
+            return {key: self._plain(item) for key, item in value.items() if key not in _CLOCKS | _RANDOM}
         if isinstance(value, list):
             return [self._plain(item) for item in value]
         if isinstance(value, ObjectId):

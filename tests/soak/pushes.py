@@ -12,7 +12,7 @@ from typing import Any
 from tests.soak import oracle
 from tests.soak.database import Database
 from tests.soak.faults import Surroundings
-from tests.soak.rounds import Outcome, answered, begin, struck, with_findings
+from tests.soak.rounds import Outcome, after_all, answered, begin, struck
 from tests.soak.scenarios import DATASET, Scenario
 from tests.soak.workplace import SIGNALS, Ended, Workplace
 
@@ -139,7 +139,7 @@ def killed_push_round(place: PushPlace, push: Scenario, draw: random.Random) -> 
     for _ in range(draw.choice((1, 1, 2))):
         name, write = draw.choice(list(SIGNALS)), draw.randint(1, usual.writes)
         ended = place.run(push.arguments, SignalAtWrite(SIGNALS[name], write))
-        outcome = struck(outcome, f"{name} at write {write}", ended)
+        outcome = struck(outcome, name, f"{name} at write {write}", ended)
     return _push_again(place, push, usual, outcome)
 
 
@@ -162,12 +162,4 @@ def _push_again(place: PushPlace, push: Scenario, usual: UsualPush, outcome: Out
     losses = [] if ended.code == 0 else [f"the second push failed: {ended.stderr[-1500:]}"]
     losses += oracle.differences(place.database.contents(name), usual.contents)
     losses += place.place.damage_to_others(push)
-    after = begin(
-        push,
-        "",
-        "",
-        losses=tuple(f"after all: {loss}" for loss in losses),
-        duplicates=(*doubled, *place.database.duplicates(name)),
-        left_overs=tuple(place.database.orphans()),
-    )
-    return with_findings(outcome, after)
+    return after_all(outcome, losses, (*doubled, *place.database.duplicates(name)), place.database.orphans())

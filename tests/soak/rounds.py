@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tests.soak import oracle
@@ -22,6 +22,8 @@ class Outcome:
     """With what the round can be repeated: moments, sizes."""
     strikes: int = 0
     """Faults that met the command at work."""
+    killed: tuple[str, ...] = ()
+    """The signals among them that ended the command."""
     ended: str = "died"
     """How it answered: "died", "clear error", "unharmed"."""
     losses: tuple[str, ...] = ()
@@ -30,11 +32,29 @@ class Outcome:
     """Tracebacks, and errors that say nothing."""
     left_overs: tuple[str, ...] = ()
     """Hidden files that are still there after the second attempt."""
+    resumed: bool = False
+    """Whether the last attempt, without a fault, gave exactly the undisturbed result."""
 
     @property
     def good(self) -> bool:
         """Whether nothing was lost, doubled or left unexplained."""
         return not (self.losses or self.duplicates or self.unclear)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A round that is to be played."""
+
+    scenario: Scenario
+    name: str
+    play: Callable[[], Outcome]
+
+    def taken(self) -> Outcome:
+        """What it showed; a round that could not be played to its end counts as unclear."""
+        try:
+            return self.play()
+        except Exception as error:
+            return replace(begin(self.scenario, self.name, ""), unclear=(f"the round broke: {error!r}",))
 
 
 def begin(scenario: Scenario, fault: str, detail: str, **more: tuple[str, ...]) -> Outcome:
@@ -53,11 +73,11 @@ def with_findings(outcome: Outcome, found: Outcome) -> Outcome:
 
 
 def kill_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Outcome:
-    """Kill the command once to three times, at moments of the clock or before an event of files; then let it end."""
+    """Kill the command once to four times, at moments of the clock or before an event of files; then let it end."""
     usual = place.undisturbed(scenario)
     place.fresh()
     outcome = begin(scenario, "signal", "")
-    for arguments in (scenario.arguments, *[scenario.repeated] * draw.choice((0, 0, 1, 2))):
+    for arguments in (scenario.arguments, *[scenario.repeated] * draw.randrange(4)):
         name = draw.choice(list(SIGNALS))
         if draw.random() < 0.5:
             event = draw.randint(1, usual.events)
@@ -67,7 +87,7 @@ def kill_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Out
             seconds = draw.uniform(0.0, 1.05) * usual.seconds
             moment = f"{name} after {seconds:.3f} s"
             ended = place.strike(arguments, SIGNALS[name], seconds)
-        outcome = struck(outcome, moment, ended)
+        outcome = struck(outcome, name, moment, ended)
         outcome = with_findings(outcome, examine(place, scenario, usual))
     return recover(place, scenario, usual, outcome)
 
@@ -100,7 +120,7 @@ def answered(outcome: Outcome, ended: Ended, says: str) -> Outcome:
     elif ended.code == 1 and not re.search(says, ended.stderr):
         unclear.append(f"does not name {says}: {ended.stderr[-1500:]}")
     how = "unharmed" if ended.code == 0 else "clear error"
-    return replace(outcome, strikes=1, ended=how, unclear=(*outcome.unclear, *unclear))
+    return replace(outcome, strikes=outcome.strikes + 1, ended=how, unclear=(*outcome.unclear, *unclear))
 
 
 def examine(place: Workplace, scenario: Scenario, usual: Undisturbed, told: bool = False) -> Outcome:
@@ -129,15 +149,21 @@ def recover(place: Workplace, scenario: Scenario, usual: Undisturbed, outcome: O
         losses.append(f"the second attempt failed: {ended.stderr[-1500:]}")
     losses += oracle.differences(oracle.contents(world, *scenario.outputs), usual.contents)
     losses += place.damage_to_others(scenario)
-    after = begin(
-        scenario,
-        "",
-        "",
-        losses=tuple(f"after all: {loss}" for loss in losses),
-        duplicates=tuple(oracle.duplicates(world, *scenario.outputs)),
-        left_overs=tuple(oracle.left_overs(world, *scenario.outputs)),
+    duplicates, hidden = (find(world, *scenario.outputs) for find in (oracle.duplicates, oracle.left_overs))
+    return after_all(outcome, losses, duplicates, hidden)
+
+
+def after_all(
+    outcome: Outcome, losses: Sequence[str], duplicates: Sequence[str], left_overs: Sequence[str] = ()
+) -> Outcome:
+    """The outcome with what its last attempt, which met no fault, left: nothing wrong, or these."""
+    after = replace(
+        outcome,
+        losses=(*outcome.losses, *(f"after all: {loss}" for loss in losses)),
+        duplicates=(*outcome.duplicates, *duplicates),
+        left_overs=(*outcome.left_overs, *left_overs),
     )
-    return with_findings(outcome, after)
+    return replace(after, resumed=not losses and not duplicates)
 
 
 def _foreign_rows(found: dict[str, str], usual: Undisturbed) -> list[str]:
@@ -145,9 +171,10 @@ def _foreign_rows(found: dict[str, str], usual: Undisturbed) -> list[str]:
     return [f"committed rows of images {', '.join(wrong)} are not the undisturbed ones"] if wrong else []
 
 
-def struck(outcome: Outcome, moment: str, ended: Ended) -> Outcome:
-    """The outcome after one more signal at that moment, which may have come too late."""
+def struck(outcome: Outcome, name: str, moment: str, ended: Ended) -> Outcome:
+    """The outcome after one more signal of that name at that moment, which may have come too late."""
     detail = f"{outcome.detail}, {moment}".removeprefix(", ")
     strikes = outcome.strikes + ended.died
     unclear = (*outcome.unclear, *ended.unclear())
-    return replace(outcome, detail=detail, strikes=strikes, unclear=unclear)
+    killed = (*outcome.killed, name) if ended.died else outcome.killed
+    return replace(outcome, detail=detail, strikes=strikes, killed=killed, unclear=unclear)

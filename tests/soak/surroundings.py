@@ -6,7 +6,7 @@ import time
 
 from tests.soak import disks
 from tests.soak.faults import ClockGoesBack, FileLimit, SignalAtEvent
-from tests.soak.rounds import Outcome, answered, begin, examine, fault_round, recover, with_findings
+from tests.soak.rounds import Outcome, answered, begin, examine, fault_round, recover, struck, with_findings
 from tests.soak.scenarios import Scenario
 from tests.soak.workplace import SIGNALS, Workplace
 
@@ -54,8 +54,9 @@ def clock_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Ou
     usual = place.undisturbed(scenario)
     event, after = draw.randint(1, usual.events), draw.random() * usual.seconds
     world = place.fresh()
-    outcome = begin(scenario, "clock goes back", f"killed at event {event}, then back after {after:.3f} s")
-    place.run(scenario.arguments, SignalAtEvent(SIGNALS["SIGKILL"], event))
+    ended = place.run(scenario.arguments, SignalAtEvent(SIGNALS["SIGKILL"], event))
+    moment = f"SIGKILL at event {event}, then back after {after:.3f} s"
+    outcome = struck(begin(scenario, "clock goes back", ""), "SIGKILL", moment, ended)
     tomorrow = time.time() + 86400
     for path in (world, *world.rglob("*")):
         os.utime(path, (tomorrow, tomorrow), follow_symlinks=False)

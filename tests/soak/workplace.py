@@ -1,6 +1,7 @@
 """Where commands are put under faults: a world that is laid out anew for every round, always at the same path."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ from tests.soak import oracle
 from tests.soak.faults import CountEvents, Surroundings
 from tests.soak.scenarios import WORLD, Scenario, lay_out
 
+_NAMES_FAILED_IMAGES = re.compile(r"\d+ failed\n  \S+: .*\w")
 _IGNORED = ("cache",)  # what can be computed again
 
 
@@ -36,7 +38,8 @@ class Ended:
         found = ["a traceback on stderr"] if "Traceback (most recent call last)" in self.stderr else []
         if not self.died and self.code not in (0, 1):
             found.append(f"exit code {self.code}")
-        if self.code == 1 and not self.died and "Error: " not in self.stderr:
+        explained = "Error: " in self.stderr or _NAMES_FAILED_IMAGES.search(self.stderr)
+        if self.code == 1 and not self.died and not explained:
             found.append("exit code 1 without a message")
         return [f"{what}: {self.stderr[-1500:]}" for what in found]
 
