@@ -81,8 +81,9 @@ def _rounded(sums: Tensor, precision: int) -> Tensor:
 
 def _matrix(along: Taps, length: int, device: torch.device) -> Tensor:
     """(new_length, length) weights on the device, in a type whose sums there are exact."""
-    rounds_products = _on_gpu(device) and torch.get_float32_matmul_precision() != "highest"
-    dtype = torch.float32 if along.fit_float32 and not rounds_products else torch.float64
+    # Asked in torch's newer way, whose answer is right for all ways of setting it; the older one may raise.
+    exact = not _on_gpu(device) or torch.backends.cuda.matmul.fp32_precision in ("none", "ieee")
+    dtype = torch.float32 if along.fit_float32 and exact else torch.float64
     index, weights = HostCopies().upload(np.stack([along.index, along.weights]), device)
     matrix = torch.zeros(len(index), length + 1, dtype=dtype, device=device)
     return matrix.scatter_(1, index, weights.to(dtype))[:, :length]

@@ -56,7 +56,18 @@ def test_products_are_taken_in_a_type_that_holds_them() -> None:
     assert int(strong.weights.sum(1).max()) * 255 > 1 << 24
 
 
-def test_where_products_are_rounded_the_wider_type_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def tf32_by(way: str) -> None:
+    """What a program may do to allow it: in torch's first, second and newest way."""
+    if way == "precision":
+        torch.set_float32_matmul_precision("high")
+    elif way == "flag":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    else:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize("way", ["precision", "flag", "newest"])
+def test_where_products_are_rounded_the_wider_type_is_taken(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """TF32 has ten bits: with it allowed a GPU's float32 products would not be exact."""
     seen = []
 
@@ -68,8 +79,12 @@ def test_where_products_are_rounded_the_wider_type_is_taken(monkeypatch: pytest.
     monkeypatch.setattr(torch.Tensor, "__matmul__", product)
     images = noise(0, 1, 3, 20, 30)
     assert torch.equal(resize_bilinear(images, (24, 36)), on_a_cpu(images, (24, 36)))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
-    assert torch.equal(resize_bilinear(images, (24, 36)), on_a_cpu(images, (24, 36)))
+    try:
+        tf32_by(way)
+        assert torch.equal(resize_bilinear(images, (24, 36)), on_a_cpu(images, (24, 36)))
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
     assert seen == [torch.float32, torch.float32, torch.float64, torch.float64]
 
 
