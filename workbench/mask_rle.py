@@ -45,7 +45,10 @@ def _kernels() -> ModuleType | None:
 
 
 def _encode_compiled(masks: NDArray[np.bool_], kernels: ModuleType) -> MaskRle:
-    characters, ends, areas, extents = kernels.encode(np.ascontiguousarray(masks).view(np.uint8))
+    whole = np.require(
+        masks, requirements=("C", "W")
+    )  # the kernel takes no array that is read-only, as shared ones are
+    characters, ends, areas, extents = kernels.encode(whole.view(np.uint8))
     text = characters.tobytes()
     x, last_x, y, last_y = extents.T
     bboxes = np.stack([x, y, last_x - x + 1, last_y - y + 1], axis=1).astype(np.float64)

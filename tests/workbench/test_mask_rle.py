@@ -64,6 +64,12 @@ def test_corner_cases(encode: Encode, masks: Masks) -> None:
     assert_as_pycocotools(masks, encode(masks))
 
 
+def test_masks_that_cannot_be_written_to_are_encoded() -> None:
+    masks = np.eye(5, dtype=bool)[None]
+    masks.setflags(write=False)
+    assert_as_pycocotools(masks, encode_masks(masks))
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((4, 5), bool), np.zeros((2, 4, 5), np.uint8)])
 def test_what_are_no_masks_is_refused(wrong: Masks) -> None:
     with pytest.raises(ValueError, match="bool of shape"):
