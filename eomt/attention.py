@@ -115,7 +115,7 @@ class Attention(nn.Module):
         attend_freely: Callable[..., Tensor] = attend
         if products_are_faster(query):
             attend_freely = partial(attend_by_products, **attend.keywords)
-        elif not torch.is_grad_enabled():
+        elif not torch.is_grad_enabled() and not attend.keywords["dropout_p"]:
             attend_freely = partial(attend_without_gradients, key=key, value=value)
         if query_mask is None:
             return attend_freely(query)

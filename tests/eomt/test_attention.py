@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt import attention
+from eomt import EomtConfig, attention
 from eomt.attention import attend_by_products, products_are_faster
 
 GENERATED = (2, 3, 50, 16)  # images, heads, tokens, channels
@@ -64,6 +64,18 @@ def test_dropout_drops_weights() -> None:
     sums = attend_by_products(query, key, value, dropout_p=0.5)
     assert float(sums.detach().std()) > 0.1
     assert float(sums.detach().mean()) == pytest.approx(1, abs=0.05)
+
+
+@torch.no_grad()
+def test_dropout_is_asked_for_by_training_and_not_by_gradients() -> None:
+    torch.manual_seed(0)
+    config = EomtConfig(hidden_size=16, num_attention_heads=2, num_hidden_layers=2, num_blocks=1, attention_dropout=0.5)
+    subject = attention.Attention(config).train()
+    tokens = torch.randn(2, 10, 16)
+    first, second = subject(tokens)[0], subject(tokens)[0]
+    assert not torch.equal(first, second)
+    subject.eval()
+    assert torch.equal(subject(tokens)[0], subject(tokens)[0])
 
 
 @torch.inference_mode()
