@@ -31,7 +31,7 @@ from workbench.prediction.defaults import BUNDLED_MODEL
 from workbench.prediction.device import choose_batch_size, choose_device, choose_dtype
 from workbench.prediction.encode import Failed, PredictedImage, PredictedMap, PredictedMasks, ShardBuilder
 from workbench.prediction.encoded import BatchEncoder, EncodedBatch
-from workbench.prediction.interrupt import stop_on_signals
+from workbench.prediction.interrupt import StopRequest, stop_on_signals
 from workbench.prediction.model import Prepared
 from workbench.prediction.reading import reader
 from workbench.prediction.run_folder import choose_folder, run_name
@@ -356,6 +356,34 @@ def test_a_missing_or_broken_file_is_a_failed_image(tmp_path: Path, error: Excep
 
 
 # The pipeline
+
+
+def test_what_is_whole_is_committed_where_the_last_batch_before_a_stop_fails() -> None:
+    done: list[str] = []
+
+    class Sink:
+        def add(self, batch: EncodedBatch) -> None:
+            done.append("added")
+
+        def commit(self) -> None:
+            done.append("committed")
+
+    class Encoder(BatchEncoder):
+        def encode(self, batch: Any) -> EncodedBatch:
+            if done:
+                raise MemoryError("no room for the second batch")
+            return super().encode(batch)
+
+    class StopAtTheSecond(StopRequest):
+        requested = property(lambda self: next(answers), lambda self, value: None)  # type: ignore[assignment]
+
+    answers = iter([False, True])
+    take = pipeline.one_after_another([[RECORD], [RECORD], [RECORD]])
+    with pytest.raises(MemoryError, match="second batch"):
+        pipeline.run_batches(
+            take, lambda record: Failed("gone"), cast(Any, None), Encoder([]), Sink(), StopAtTheSecond(), 1
+        )
+    assert done == ["added", "committed"]
 
 
 class Interrupting(deque[Any]):

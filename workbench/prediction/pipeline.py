@@ -143,11 +143,13 @@ def run_batches(
                     break
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
-            with profile.stage(WAIT_FOR_WRITER):
-                for future in writing:
-                    future.result()
-            # In that thread too: a second Ctrl-C may have come before the last batch was noted in `writing`.
-            write_thread.submit(sink.commit).result()
+            try:
+                with profile.stage(WAIT_FOR_WRITER):
+                    for future in writing:
+                        future.result()
+            finally:  # what is whole stays, also where one of the last batches failed
+                # In that thread too: a second Ctrl-C may have come before the last batch was noted in `writing`.
+                write_thread.submit(sink.commit).result()
 
 
 class _Finish:
