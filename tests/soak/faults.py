@@ -34,6 +34,16 @@ class Surroundings:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """Nothing befalls the command; the file tells that it begins now."""
+
+    file: Path
+
+    def __call__(self) -> None:
+        self.file.touch()
+
+
+@dataclass(frozen=True)
 class CountEvents:
     """Count what the command opens, makes, renames and removes below the current folder: a byte each in `file`."""
 

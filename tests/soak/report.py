@@ -1,6 +1,7 @@
 """What all rounds together showed: faults by kind and command, and what was lost, doubled or left unexplained."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,8 @@ _COLUMNS = (
     *("fault", "command", "rounds", "faults met", *SIGNALS, "clear errors", "resumed"),
     *("losses", "duplicates", "unclear", "left over"),
 )
+_FOLDERS = re.compile(r"/(?:[\w.+-]+/)+")  # of the machine, which a report does not name
+_LONGEST = 300
 _MEANINGS = """\
 A round is a command that meets one to four faults, one after another, and is then given once more without any.
 Faults met: those that found the command at work; the signals among them that ended it are counted by name.
@@ -42,7 +45,9 @@ class Report:
         (out / "soak.md").write_text(text, encoding="utf-8")
         rounds = [asdict(each) for each in self.outcomes]
         about = {"seed": self.seed, "seconds": round(seconds), "notes": self.notes, "rounds": rounds}
-        (out / "soak.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        (out / "soak.json").write_text(
+            _FOLDERS.sub("…/", json.dumps(about, indent=1, ensure_ascii=False)) + "\n", encoding="utf-8"
+        )
         print(text)
 
     def _markdown(self, seconds: float) -> str:
@@ -81,4 +86,5 @@ def _counts(group: Sequence[Outcome]) -> tuple[int, ...]:
 
 def _found(outcome: Outcome) -> list[str]:
     about = f"{outcome.fault}, {outcome.scenario}, {outcome.detail}"
-    return [f"{about}: {what}" for what in (*outcome.losses, *outcome.duplicates, *outcome.unclear)]
+    found = dict.fromkeys((*outcome.losses, *outcome.duplicates, *outcome.unclear))
+    return [_FOLDERS.sub("…/", " ".join(f"{about}: {what}".split()))[:_LONGEST] for what in found]

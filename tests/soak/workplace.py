@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.reference import sessions
 from tests.soak import oracle
-from tests.soak.faults import CountEvents, Surroundings
+from tests.soak.faults import Begun, CountEvents, Surroundings
 from tests.soak.scenarios import WORLD, Scenario, lay_out
 
 _NAMES_FAILED_IMAGES = re.compile(r"\d+ failed\n  \S+: .*\w")
@@ -102,8 +102,11 @@ class Workplace:
         return self.finish(self.start(arguments, fault))
 
     def strike(self, arguments: Sequence[str], signal_number: int, seconds: float) -> Ended:
-        """The command, which gets the signal so many seconds after it was started, if it still runs then."""
-        process = self.start(arguments)
+        """The command, which gets the signal so many seconds after its begin, if it still runs then."""
+        begun = self.logs / "begun"
+        begun.unlink(missing_ok=True)
+        process = self.start(arguments, Begun(begun))
+        sessions.wait_for(begun, process)
         process.join(seconds)
         if process.is_alive():
             assert process.pid is not None
@@ -121,8 +124,10 @@ class Workplace:
         counter.unlink(missing_ok=True)
         world = self.fresh()
         earlier = oracle.contents(world, *scenario.outputs)
+        process = self.start(scenario.arguments, CountEvents(counter))
+        sessions.wait_for(counter, process)
         begun = time.monotonic()
-        ended = self.run(scenario.arguments, CountEvents(counter))
+        ended = self.finish(process)
         seconds = time.monotonic() - begun
         if ended.code != 0:
             raise RuntimeError(f"{' '.join(scenario.arguments)}: {ended.stderr}")
