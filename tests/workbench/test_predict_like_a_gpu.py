@@ -115,6 +115,16 @@ def assert_same_rows(found: Sequence[Prediction | Failed], expected: Sequence[Pr
             np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
 
 
+def test_float32_is_not_rounded_to_tf32_in_convolutions(paths: list[Path]) -> None:
+    subject = predictor("panoptic", like_a_gpu=True)
+    seen: list[str] = []
+    subject.model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    before = torch.backends.cudnn.conv.fp32_precision
+    predicted(subject, paths[:1])
+    assert seen == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision == before and torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("classes", [EXACT, SOME], ids=["exact", "some"])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_rows_are_those_of_the_cpus_way(

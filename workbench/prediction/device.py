@@ -1,5 +1,8 @@
 """Where the model runs and in which precision: what `auto` means for device, dtype, batch size and compiling."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from workbench.errors import OptionError, did_you_mean
@@ -23,6 +26,18 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise OptionError(f"device {name!r} cannot be used ({reason}). Use auto, cpu, cuda or cuda:N.") from error
     return device
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Convolutions of float32 in float32: on a GPU torch lets cuDNN round their inputs to the ten bits of TF32."""
+    settings = torch.backends.cudnn.conv
+    before = settings.fp32_precision
+    settings.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
 
 
 def choose_dtype(name: str, device: torch.device) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from eomt.inference import FastEomt
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench.errors import ModelError
+from workbench.prediction.device import exact_convolutions
 from workbench.prediction.inputs import Inputs, Prepared
 from workbench.prediction.profiling import MODEL, PREPARE_ON_GPU, Profile
 
@@ -89,7 +90,8 @@ class Passes:
 
     def _through_model(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         reduced = self.dtype != torch.float32
-        with torch.autocast(self.model.device.type, dtype=self.dtype, enabled=reduced):
+        precision = torch.autocast(self.model.device.type, dtype=self.dtype) if reduced else exact_convolutions()
+        with precision:
             outputs = self.model(pixel_values=inputs)
         return outputs.masks_queries_logits, outputs.class_queries_logits
 
