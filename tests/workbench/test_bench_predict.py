@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from eomt.post_processing import panoptic_segments
@@ -15,7 +17,7 @@ from workbench import rle
 from workbench.bench import fitted_model, jpeg_files, predict
 from workbench.bench.fitted_model import CLASSES, CONFIDENT, published_config, published_processor
 from workbench.bench.measuring import Disagreement
-from workbench.bench.row_agreement import agreed_quality, check_same_rows
+from workbench.bench.row_agreement import agreed_quality, agreement_of, check_same_rows
 from workbench.cli import main
 
 TINY = {"hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 6, "num_blocks": 1}
@@ -61,7 +63,7 @@ def test_the_command_compares_rows_and_writes_a_report(tiny: None, tmp_path: Pat
     (section,) = content["sections"]
     (result,) = section["results"]
     assert result["what"].startswith(task) and result["times_as_fast"] > 0 and result["items"] == 2
-    assert result["agreement"] == "rows, scores to 1e-5"
+    assert result["agreement"] == agreement_of(mask_scores=task == "instance")
     assert "on a GPU only" in section["notes"][0]
     assert torch.get_num_threads() == threads
 
@@ -109,10 +111,38 @@ def test_the_same_rows_in_another_order_agree_and_a_few_pixels_do_not_matter() -
 def test_a_turned_pixel_moves_a_score_by_no_more_than_half_its_share() -> None:
     nearly = block(20)
     nearly[0, :4] = False  # 4 of 400 pixels: up to 0.005
-    check_same_rows(rows(("1", 3, 0.9, block(20))), rows(("1", 3, 0.9049, nearly)))
+    ours = rows(("1", 3, 0.9, block(20)))
+    check_same_rows(ours, rows(("1", 3, 0.9049, nearly)), mask_scores=True)
     for score, mask in ((0.9049, block(20)), (0.9052, nearly)):
         with pytest.raises(Disagreement):
-            check_same_rows(rows(("1", 3, 0.9, block(20))), rows(("1", 3, score, mask)))
+            check_same_rows(ours, rows(("1", 3, score, mask)), mask_scores=True)
+    with pytest.raises(Disagreement):  # the score of a panoptic segment is its class's alone
+        check_same_rows(ours, rows(("1", 3, 0.9049, nearly)))
+
+
+def test_small_masks_in_different_places_are_not_alike() -> None:
+    mask, elsewhere = block(2), block(2)[::-1, ::-1]
+    with pytest.raises(Disagreement):
+        check_same_rows(rows(("1", 3, 0.9, mask)), rows(("1", 3, 0.9, elsewhere)))
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 30), st.floats(0.5, 1), st.floats(0, 1))
+def test_no_honest_score_is_beyond_what_the_turned_pixels_make_of_it(
+    lost: int, gained: int, both: int, mean: float, class_score: float
+) -> None:
+    """Two masks that share `both` pixels of that mean probability; the others' is one half."""
+    masks = np.zeros((2, 8, 8), bool)
+    masks.reshape(2, -1)[:, :both] = True
+    masks[0].reshape(-1)[both : both + lost] = True
+    masks[1].reshape(-1)[both + lost : both + lost + gained] = True
+    scores = [class_score * (mean * both + 0.5 * turned) / (both + turned) for turned in (lost, gained)]
+    ours, theirs = (rows(("1", 3, score, mask)) for score, mask in zip(scores, masks, strict=True))
+    check_same_rows(ours, theirs, mask_scores=True)
+
+
+def test_a_report_says_what_was_compared() -> None:
+    assert agreement_of(mask_scores=False) == "rows but for 10 pixels of a mask, scores to 1e-5"
+    assert agreement_of(mask_scores=True).endswith("scores to 1e-5 beyond what these pixels make of them")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ Behind `workbench bench predict`. Needs transformers, which the workbench itself
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from workbench.bench.fitted_model import CLASSES, fitted_model, published_config
 from workbench.bench.measuring import Case, Goal, measure, per_second, share_of_memory, times
 from workbench.bench.oracle import transformers_model, transformers_processor
 from workbench.bench.reporting import Report, Section, finish, machine
-from workbench.bench.row_agreement import agreed_quality, check_same_rows
+from workbench.bench.row_agreement import agreed_quality, agreement_of, check_same_rows
 from workbench.bench.torch_device import device_name, on_device
 from workbench.formats.base import Category, ImageRecord, Task
 from workbench.prediction.classes import ClassMap
-from workbench.prediction.device import DTYPES, choose_device
+from workbench.prediction.device import DTYPES, choose_device, exact_convolutions
 from workbench.prediction.encoded import BatchEncoder
 from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.model import Predictor
@@ -137,7 +138,8 @@ class _Measured:
 
         def peer() -> pa.Table:
             file = self._folder / "theirs.parquet"
-            documented.run(paths, plan.batch_size, file)
+            with exact_convolutions() if exact else nullcontext():  # as ours
+                documented.run(paths, plan.batch_size, file)
             return pq.read_table(file)
 
         exact = plan.dtype == "float32"
@@ -147,8 +149,10 @@ class _Measured:
             plan.batch_size,
             theirs=peer,
             peer="transformers' documented pipeline" if task != "instance" else "transformers' model, original top-k",
-            agree=check_same_rows if exact else self._note_quality(task, "transformers in the same dtype"),
-            agreement="rows, scores to 1e-5" if exact else "see below",
+            agree=partial(check_same_rows, mask_scores=task == "instance")
+            if exact
+            else self._note_quality(task, "transformers in the same dtype"),
+            agreement=agreement_of(mask_scores=task == "instance") if exact else "see below",
             goals=self._goals(task),
         )
 

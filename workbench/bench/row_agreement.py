@@ -16,12 +16,20 @@ MOST_PIXELS = 10
 _COLUMNS = ["image_id", "category_id", "score", "height", "width", "counts"]
 
 
-def check_same_rows(ours: pa.Table, theirs: pa.Table) -> None:
+def agreement_of(mask_scores: bool) -> str:
+    """What `check_same_rows` has found, for a report."""
+    scores = f"scores to {SCORE_TOLERANCE:.0e}".replace("e-0", "e-")
+    beyond = " beyond what these pixels make of them" if mask_scores else ""
+    return f"rows but for {MOST_PIXELS} pixels of a mask, {scores}{beyond}"
+
+
+def check_same_rows(ours: pa.Table, theirs: pa.Table, mask_scores: bool = False) -> None:
     """Raise Disagreement unless each row has its like in the other table.
 
-    That is one of the same image and category whose mask differs in at most 10 pixels and whose score is within 1e-5,
-    beyond what these pixels make of it; each counts once, whatever their order. Both tables have image_id, category_id,
-    score, height, width and counts.
+    That is one of the same image and category whose mask differs in at most 10 pixels, and overlaps, and whose score is
+    within 1e-5; with `mask_scores`, of which the mean probability inside the mask is a factor, beyond what these pixels
+    make of it. Each counts once, whatever their order. Both tables have image_id, category_id, score, height, width and
+    counts.
     """
     mine, others = _by_image(ours), _by_image(theirs)
     if mine.keys() != others.keys():
@@ -31,7 +39,7 @@ def check_same_rows(ours: pa.Table, theirs: pa.Table) -> None:
         if len(rows) != len(left):
             raise Disagreement(f"image {image_id} has {len(rows)} segments by us, {len(left)} by the peer.")
         for row in rows:
-            like = next((other for other in left if _are_alike(row, other)), None)
+            like = next((other for other in left if _are_alike(row, other, mask_scores)), None)
             if like is None:
                 raise Disagreement(
                     f"image {image_id}: no segment of the peer is like ours of category {row.category_id}, "
@@ -76,17 +84,17 @@ def _by_image(table: pa.Table) -> dict[str, list[_Row]]:
     return rows
 
 
-def _are_alike(row: _Row, other: _Row) -> bool:
+def _are_alike(row: _Row, other: _Row, mask_scores: bool) -> bool:
     if row.category_id != other.category_id or row.mask.shape != other.mask.shape:
         return False
-    turned = int((row.mask != other.mask).sum())
-    if turned > MOST_PIXELS:
+    mine, others, both = (int(mask.sum()) for mask in (row.mask, other.mask, row.mask & other.mask))
+    if mine + others - 2 * both > MOST_PIXELS or not both:
         return False
     if row.score is None or other.score is None:
         return row.score is other.score
-    # A pixel turns where its probability is 1/2, and the mean inside the mask, a factor of an instance's score, is at
-    # least that and at most 1: leaving the pixel out moves the mean by up to half of the pixel's share.
-    moved = 0.5 * turned / max(min(int(row.mask.sum()), int(other.mask.sum())), 1)
+    # A pixel turns where its probability is 1/2. With m, from 1/2 to 1, for the mean inside what the masks share, a
+    # mask's own mean is 1/2 + (m - 1/2) * (the share of it that is shared); the class's factor is at most 1.
+    moved = 0.5 * abs(both / mine - both / others) if mask_scores else 0.0
     return abs(row.score - other.score) <= SCORE_TOLERANCE + moved
 
 
