@@ -58,3 +58,16 @@ def test_an_error_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(calls) == 2
         raise KeyError
     assert calls[2:] == [(-3, 32 << 20), (-1, 64 << 20), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+        ("MALLOC_MMAP_THRESHOLD_", "131072"),
+        ("GLIBC_TUNABLES", "glibc.rtld.nns=2:glibc.malloc.trim_threshold=131072"),
+    ],
+)
+def test_what_the_environment_chose_is_left_alone(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert allocator._glibc() is None

@@ -5,6 +5,7 @@ zeros, page by page: 6 % of a CPU's forward pass, in which mask features of such
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ _USUAL_MMAP, _USUAL_TRIM = 32 << 20, 64 << 20
 def freed_memory_kept() -> Iterator[None]:
     """Keep what is freed meanwhile for this process, all threads; at the end it goes back to the system.
 
-    Does nothing where the allocator is not glibc's.
+    Does nothing where the allocator is not glibc's, or where the environment says what it is to keep.
     """
     libc = _glibc()
     if libc is None:
@@ -40,7 +41,13 @@ def _set(libc: ctypes.CDLL, mmap_threshold: int, trim_threshold: int) -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or _is_tuned():
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+def _is_tuned() -> bool:
+    """Whether somebody has chosen these numbers for the process, which could not be put back at the end."""
+    chosen = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys()
+    return bool(chosen) or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
