@@ -33,6 +33,7 @@ SEGMENTS = "segments"
 COMPLETE = "ground_truth.json"
 """Written last: what the folder holds, and that it holds all of it."""
 
+_REMOVED = ".removed"
 _KEY_LENGTH = 32  # hexadecimal digits of the fingerprint: 128 bits
 
 Progress = Callable[[int, int], None]
@@ -48,7 +49,7 @@ def load(dataset: Dataset, task: Task, progress: Progress | None = None) -> Segm
     """
     root = cache_folder() / "ground_truth"
     folder = root / f"{dataset.fingerprint()[:_KEY_LENGTH]}-{task}-v{SCHEMA_VERSION}.{CONVERSION_VERSION}"
-    if not (folder / COMPLETE).exists():
+    while not _note_use(folder):
         try:
             root.mkdir(parents=True, exist_ok=True)
             with exclusive(root / f"{folder.name}.lock"):
@@ -60,25 +61,36 @@ def load(dataset: Dataset, task: Task, progress: Progress | None = None) -> Segm
                 f"cannot keep the ground truth of {dataset.definition.name} in {root} ({error}). "
                 "Set WORKBENCH_CACHE to a folder that can be written."
             ) from error
-    _note_use(folder)
     return SegmentStore(folder, SEGMENTS)
 
 
-def _note_use(folder: Path) -> None:
-    """The marker's time of modification is that of the last use; a cache that others own is read all the same."""
+def _note_use(folder: Path) -> bool:
+    """Whether a conversion is there, whole. The marker's time of modification is that of its last use, from now on.
+
+    A cache that others own is read all the same.
+    """
     with suppress(OSError):
         os.utime(folder / COMPLETE)
+    return (folder / COMPLETE).exists()
 
 
 def _prune(root: Path) -> None:
-    """Take away what was not used for `DAYS_KEPT` days, markers first: what is left of it then counts for nothing."""
+    """Take away what was not used for `DAYS_KEPT` days.
+
+    By a rename first: who reads it at that moment finds all of it or nothing, and never scores on what is left.
+    """
     oldest = time.time() - DAYS_KEPT * 86_400
-    for marker in root.glob(f"*/{COMPLETE}"):
+    for left_over in root.glob(f".*{_REMOVED}"):  # of a process that was killed here
+        shutil.rmtree(left_over, ignore_errors=True)
+    for marker in root.glob(f"[!.]*/{COMPLETE}"):
+        folder = marker.parent
         with suppress(OSError):  # gone meanwhile, held by another process, or another user's
             if marker.stat().st_mtime < oldest:
-                with exclusive(root / f"{marker.parent.name}.lock", wait=False):
-                    marker.unlink()
-                    shutil.rmtree(marker.parent)
+                removed = root / f".{folder.name}.{os.getpid()}{_REMOVED}"
+                with exclusive(root / f"{folder.name}.lock", wait=False):
+                    if marker.stat().st_mtime < oldest:
+                        folder.rename(removed)
+                shutil.rmtree(removed, ignore_errors=True)
 
 
 def _convert(dataset: Dataset, task: Task, folder: Path, progress: Progress | None) -> None:

@@ -220,3 +220,23 @@ def test_reading_ground_truth_needs_no_torch(definition):
         [sys.executable, "-c", program, str(definition)], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+def test_what_is_taken_away_goes_as_a_whole_before_any_of_its_files(definition, monkeypatch):
+    old = ground_truth.load(opened(definition), "panoptic").folder
+    long_ago = time.time() - (ground_truth.DAYS_KEPT + 1) * 86_400
+    os.utime(old / ground_truth.COMPLETE, (long_ago, long_ago))
+    files = {path.relative_to(old) for path in old.rglob("*")}
+    seen = []
+
+    def killed(folder, ignore_errors=False):
+        if not folder.name.endswith(".partial"):
+            seen.append((old.exists(), files == {path.relative_to(folder) for path in folder.rglob("*")}))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ground_truth.shutil, "rmtree", killed)
+        ground_truth.load(opened(definition), "instance")
+    assert seen == [(False, True)]
+    os.utime(ground_truth.load(opened(definition), "instance").folder / ground_truth.COMPLETE, (long_ago, long_ago))
+    new = ground_truth.load(opened(definition), "semantic").folder
+    assert {path for path in old.parent.iterdir() if path.is_dir()} == {new}

@@ -338,3 +338,28 @@ def test_what_stores_raise_is_told_apart() -> None:
     assert kind_of(ConnectionResetError()) == kind_of(TimeoutError()) == "passing"
     assert kind_of(PermissionError()) == "denied"
     assert kind_of(OSError(28, "No space left on device")) == "other"
+
+
+def test_a_lease_that_two_want_at_the_moment_it_is_let_go_is_refused_to_one(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3, "run/.lease", b"{}")
+    monkeypatch.setattr(objects, "state", lambda url: None)  # let go of, and taken again before we could
+    with pytest.raises(RunError, match="another process took it at this moment"), leases.held("s3://bucket/run", print):
+        pass
+
+
+def test_a_lease_that_could_not_be_checked_is_not_left_behind(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(url: str) -> bool:
+        raise StorageError("the network is gone")
+
+    monkeypatch.setattr(objects, "creates_exclusively", fails)
+    with pytest.raises(StorageError, match="the network is gone"), leases.held("s3://bucket/run", print):
+        pass
+    assert s3.keys("bucket") == []
+
+
+def test_a_conflict_of_conditional_writes_is_tried_again(s3: S3Server) -> None:
+    s3.fail_first(1, "PUT", "folder/x", status=409)
+    objects.create(URL, b"mine")
+    assert objects.read(URL) == b"mine"

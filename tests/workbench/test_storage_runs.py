@@ -420,3 +420,18 @@ def test_a_run_of_others_cannot_have_a_file_here_replaced_by_an_object(
     with pytest.raises(RunError, match=r"which no run names\. Name the dataset with --dataset"):
         _ = Run.open(copy).dataset
     assert mine.read_text() == "mine"
+
+
+def test_opening_a_run_does_not_touch_what_a_process_here_has_not_sent_yet(
+    uploaded: S3Server, local_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded.put("bucket", "runs/x", local_run.path)
+    run = Run.open(RUN)
+    new = b'{"new": true}'
+    with runs.lock(run.path):
+        (run.path / "metrics.json").write_bytes(new)
+        (run.path / "audit.json").write_bytes(new)
+        Run.open(RUN)
+        assert (run.path / "metrics.json").read_bytes() == (run.path / "audit.json").read_bytes() == new
+    another_machine(monkeypatch, tmp_path / "second")
+    assert (Run.open(RUN).path / "metrics.json").read_bytes() == new

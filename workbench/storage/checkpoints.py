@@ -56,7 +56,7 @@ def _fetch(url: str, folder: Path) -> None:
 def _shards(url: str, index: Path) -> list[str]:
     """The names of the shards: plain file names, of safetensors."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(f"{url}/{INDEX}: no index of shards ({type(error).__name__}: {error}).") from error
     if strange := [name for name in names if "/" in name or "\\" in name or not name.endswith(".safetensors")]:

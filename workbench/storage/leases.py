@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -57,7 +57,12 @@ def held(folder_url: str, note: Callable[[str], None]) -> Iterator[Lease]:
     """Hold the folder. Raises RunError, naming the holder and the remedy, where another process does."""
     url = f"{folder_url}/{NAME}"
     lease = Lease(url, json.dumps(_self_description()).encode())
-    _acquire(lease, note)
+    try:
+        _acquire(lease, note)
+    except StorageError:
+        with suppress(StorageError):
+            lease.release()  # which may have been made: else it would keep this process out for half an hour
+        raise
     done = Event()
     renewing = Thread(target=_renew_until, args=(lease, done), name="renew-lease", daemon=True)
     renewing.start()
@@ -87,7 +92,10 @@ def _take_over(lease: Lease, note: Callable[[str], None]) -> None:
     found = objects.state(lease.url)
     holder = _description(objects.read_or_none(lease.url))
     if found is None:  # let go of since
-        objects.create(lease.url, lease.content)
+        try:
+            objects.create(lease.url, lease.content)
+        except FileExistsError:
+            raise _taken_meanwhile(lease) from None
         return
     who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
     if not (_is_gone(holder) or _is_expired(found)):
@@ -96,8 +104,12 @@ def _take_over(lease: Lease, note: Callable[[str], None]) -> None:
             f"{EXPIRY_SECONDS / 60:.0f} minutes after its last sign of life, or remove this object."
         )
     if not objects.replace(lease.url, lease.content, found.version):
-        raise RunError(f"{lease.url}: another process took it at this moment. Run the command again.")
+        raise _taken_meanwhile(lease)
     note(f"Note: {who}, left a lock and is gone; took its place.")
+
+
+def _taken_meanwhile(lease: Lease) -> RunError:
+    return RunError(f"{lease.url}: another process took it at this moment. Run the command again.")
 
 
 def _renew_until(lease: Lease, done: Event) -> None:

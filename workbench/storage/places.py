@@ -55,7 +55,7 @@ def is_url(place: Place) -> bool:
 
 
 def is_mirror_written_out(text: str) -> bool:
-    """Whether a text of others is no URL and yet a path that would be taken for one: by the name of the mirrors' folder.
+    """Whether a text of others is no URL and yet a path that would be taken for one: it names the mirrors.
 
     Copies are written to such a path, wherever it leads; so files of others may name places by their URLs only.
     """
@@ -123,9 +123,10 @@ def _checked(text: str) -> str:
     if not key or "\0" in key:
         raise StorageError(f"{text}: names no bucket. Write {scheme_of(url)}://BUCKET/KEY.")
     if "@" in key.partition("/")[0]:  # no bucket has one; the place would go into manifests and messages
+        bucket = key.partition("/")[0].rpartition("@")[2]
         raise StorageError(
-            f"{scheme_of(url)}://...@{key.partition('/')[0].rpartition('@')[2]}: credentials do not belong into a place. "
-            "Set them as the store's own tools read them: see docs/storage.md."
+            f"{scheme_of(url)}://...@{bucket}: credentials do not belong into a place. Set them as the store's own "
+            "tools read them: see docs/storage.md."
         )
     if any(part in ("", ".", "..") for part in key.split("/")) or str(PurePosixPath(key)) != key:
         raise StorageError(f"{text}: has an empty part, '.' or '..' in it, which no local copy can have. Remove it.")

@@ -36,14 +36,18 @@ def refresh(folder: Path, results: bool = True) -> None:
     """Bring a mirror up to its run: manifest, image tables and, if wanted, what evaluations left.
 
     Copies of segments that are out of date go; `mirror.ensure` fetches them when they are read. What the store lacks
-    goes too, unless a process of this machine is writing to the run. Offline nothing happens. Raises StorageError.
+    goes too. While a process of this machine is writing to the run, nothing that is there is touched: it may be new,
+    and not in the store yet. Offline nothing happens. Raises StorageError.
     """
     if offline():
         return
     listed = _files(_url(folder))
+    if _is_written_here(folder):
+        mirror.update({folder / name: found for name, found in listed.items() if not (folder / name).exists()})
+        return
     _bring_up(folder, listed, results)
     if folder.is_dir():
-        with suppress(BlockingIOError), exclusive(folder / _FILE_LOCK, wait=False):  # else a writer is at work here
+        with suppress(BlockingIOError), exclusive(folder / _FILE_LOCK, wait=False):  # else a writer came meanwhile
             _remove_lost(folder, listed)
 
 
@@ -96,6 +100,16 @@ def erase(folder: Path) -> None:
 def is_free(folder: Path) -> bool:
     """Whether there is nothing at all in the store, or a lock alone."""
     return not objects.entries(_url(folder)) - {leases.NAME, _FILE_LOCK}
+
+
+def _is_written_here(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        with exclusive(folder / _FILE_LOCK, wait=False):
+            return False
+    except BlockingIOError:
+        return True
 
 
 def _bring_up(folder: Path, listed: Mapping[str, ObjectState], results: bool) -> None:

@@ -42,7 +42,8 @@ _NO_CREDENTIALS = {
     "DefaultCredentialsError",
     "LocalTokenNotFoundError",
 }
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+# 409: S3 says so of a conditional write that met another one, and asks to try again
+_PASSING_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 _REMEDIES: dict[str, str] = {
     "no bucket": "There is no such bucket: correct its name, or make it first.",
     "denied": "The store refuses it to these credentials. Check them, the bucket's name and its rules; S3 answers so "
