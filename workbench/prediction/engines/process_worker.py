@@ -1,7 +1,8 @@
 """The program of a worker process: python -m workbench.prediction.engines.process_worker FILE_DESCRIPTOR.
 
-The descriptor is its end of a pipe. It is sent a `Start`, then batches as (number, images); it answers with (number,
-rows or an error, its report). It ends with the pipe, which is also how it notices that the other side is no more.
+The descriptor is its end of a pipe. It is sent a `Start`, then batches as (number, images); it says when its model is
+loaded, then answers with (number, rows or an error, its report). It ends with the pipe, which is also how it notices
+that the other side is no more.
 """
 
 import signal
@@ -18,8 +19,9 @@ from workbench.prediction.engines.work import Report, Worker, WorkerSpec, portab
 from workbench.prediction.interrupt import StopRequest
 from workbench.prediction.pipeline import Batch
 
-Message = tuple[int, EncodedBatch | Exception, Report | None]
-"""Of a worker: a batch's number and rows, or the first number that it cannot do and why."""
+Message = tuple[int, EncodedBatch | Exception | None, Report | None]
+"""Of a worker: a batch's number and rows, or the first number that it cannot do and why; `LOADED` before all others."""
+LOADED: Message = (-1, None, None)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,10 @@ class Start:
 
 
 def main(descriptor: int) -> None:
-    """Work until the pipe is closed, or until SIGTERM: then the batch that the model has is finished and sent."""
+    """Work until the pipe is closed, or until SIGTERM: then the batch that the model has is finished and sent.
+
+    Before the model is loaded SIGTERM just ends it.
+    """
     stop = StopRequest()
     signal.signal(signal.SIGTERM, lambda number, frame: setattr(stop, "requested", True))
     answers = Connection(descriptor)
@@ -55,7 +60,11 @@ class _Conversation:
 
     def work(self, start: Start, stop: StopRequest) -> None:
         try:
-            Worker(start.name, start.spec, torch.device(start.device)).work(self._take, self._deliver, stop)
+            worker = Worker(start.name, start.spec, torch.device(start.device))
+            if stop.requested:
+                return
+            self._send(LOADED)
+            worker.work(self._take, self._deliver, stop)
         except (EOFError, ConnectionError):
             raise
         except Exception as error:

@@ -48,8 +48,9 @@ class ProcessEngine:
     @contextmanager
     def started(self, spec: WorkerSpec, note: Note, profile: Profile) -> Iterator["_Pool"]:
         """With the processes started; they load their models side by side."""
-        pool = _Pool([str(device) for device in self._devices], spec, self._threads, note, profile)
+        pool = _Pool(spec, self._threads, note, profile)
         try:
+            pool.start([str(device) for device in self._devices])
             yield pool
         finally:
             pool.close()
@@ -61,7 +62,10 @@ class _Process:
     def __init__(self, name: str, device: str, spec: WorkerSpec, threads: int) -> None:
         self.device = device
         self.held: dict[int, Batch] = {}
-        self.has_answered = self.failed = False
+        self.ready = False
+        """Whether its model is loaded."""
+        self.failed = False
+        """Whether it has told an error, and ends."""
         self.connection, theirs = Pipe()
         environment = {
             **os.environ,
@@ -105,11 +109,16 @@ class _Process:
 class _Pool:
     """The processes of one session."""
 
-    def __init__(self, devices: Sequence[str], spec: WorkerSpec, threads: int, note: Note, profile: Profile) -> None:
+    def __init__(self, spec: WorkerSpec, threads: int, note: Note, profile: Profile) -> None:
         self._spec, self._threads, self._note, self._own_profile = spec, threads, note, profile
         self._reports = Reports(spec.batch_size, note, profile)
         self._started = self._deaths_at_start = 0
-        self._processes = [self._start(device) for device in devices]
+        self._processes: list[_Process] = []
+
+    def start(self, devices: Sequence[str]) -> None:
+        """Start a process on each. Those that were started before an error are ended by `close`."""
+        for device in devices:
+            self._start(device)
 
     @property
     def batch_size(self) -> int:
@@ -145,9 +154,9 @@ class _Pool:
         for process in self._processes:
             process.process.wait()
 
-    def _start(self, device: str) -> _Process:
+    def _start(self, device: str) -> None:
         self._started += 1
-        return _Process(f"process {self._started}", device, self._spec, self._threads)
+        self._processes.append(_Process(f"process {self._started}", device, self._spec, self._threads))
 
     def _give_out(self, batches: Sequence[Batch], delivered: int) -> None:
         for process in self._processes:
@@ -162,10 +171,10 @@ class _Pool:
             process = of_connection[ready]
             try:
                 message: Message = ready.recv()
-            except (EOFError, ConnectionError):
-                self._processes.remove(process)
-                ready.close()
+            except (EOFError, OSError):  # the latter in the middle of a message
                 how = process.ended()
+                ready.close()
+                self._processes.remove(process)
                 if not told_to_stop:
                     self._replace(process, how)
                 continue
@@ -173,6 +182,9 @@ class _Pool:
 
     def _take(self, process: _Process, message: Message, in_order: "InOrder[EncodedBatch | Exception]") -> None:
         number, result, report = message
+        if result is None:
+            process.ready, self._deaths_at_start = True, 0
+            return
         if isinstance(result, Exception):
             if number < 0:
                 raise result  # it could not even begin
@@ -183,23 +195,36 @@ class _Pool:
         else:
             process.held.pop(number)
             self._schedule.done(number)
-        process.has_answered, self._deaths_at_start = True, 0
         if report is not None:
             self._reports.add(report)
         in_order.add(number, result)
 
     def _replace(self, dead: _Process, how: str) -> None:
-        """Start another process for a dead one. Raises EngineError where that has not helped before."""
-        if dead.failed:
-            self._processes.append(self._start(dead.device))
+        """Start another process for a dead one, or go on without where that has not helped before.
+
+        Raises EngineError where none is left, and where a batch has ended too many of them.
+        """
+        if dead.ready:
+            self._give_up_or_tell(dead, how)
+            self._start(dead.device)
             return
-        if not dead.has_answered:
-            self._deaths_at_start += 1
-            if self._deaths_at_start >= MOST_DEATHS * max(1, len(self._processes)):
-                raise EngineError(
-                    f"worker processes on {dead.device} die before their first batch is done ({how}). With fewer "
-                    "--processes each has more memory; without them the reason may be told."
-                )
+        self._schedule.returned(dead.held)
+        self._deaths_at_start += 1
+        self._note(f"A worker process on {dead.device} died while it started ({how}).")
+        if self._deaths_at_start < MOST_DEATHS:
+            self._start(dead.device)
+        elif self._processes:
+            self._note(f"Going on with {len(self._processes)} of the processes, as the others die while they start.")
+        else:
+            raise EngineError(
+                f"worker processes on {dead.device} die while they start ({how}). With fewer --processes each has more "
+                "memory; without them the reason may be told."
+            )
+
+    def _give_up_or_tell(self, dead: _Process, how: str) -> None:
+        """Tell of a death. Raises EngineError where as many have died of one batch as may."""
+        if dead.failed:
+            return  # as was to be expected
         numbers = sorted(dead.held)
         culprit = self._schedule.lost(numbers)
         if culprit is not None:
@@ -210,7 +235,6 @@ class _Pool:
             )
         doing = f"while it predicted {names([r for n in numbers for r in dead.held[n]])}" if numbers else "while idle"
         self._note(f"A worker process on {dead.device} died {doing} ({how}). Another one goes on.")
-        self._processes.append(self._start(dead.device))
 
     def _end_processes(self) -> None:
         """Let each finish the batch that its model has."""

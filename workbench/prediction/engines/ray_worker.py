@@ -77,7 +77,7 @@ class RayWorker:
             Worker(self._name, self._made_with.spec, torch.device(self._made_with.device)).work(
                 self._take, self._deliver, StopRequest()
             )
-        except Exception as error:
+        except BaseException as error:  # whatever ends this thread, the calls are not to wait for ever
             result: Result = (self._told(error), None)
             while not self._taken.empty():
                 self._taken.get().set_result(result)
@@ -95,7 +95,7 @@ class RayWorker:
         if sha256_of(weight_files(place_of(spec.model))) != spec.weights_sha256:
             raise EngineError(f"{spec.model} has other weights here than where the command runs. Copy them anew.")
 
-    def _told(self, error: Exception) -> Exception:
+    def _told(self, error: BaseException) -> Exception:
         told = portable_error(error)
         told.args = (f"{told} (on {self._name})",)
         return told

@@ -42,12 +42,16 @@ class Schedule:
     def lost(self, held: Collection[int]) -> int | None:
         """A worker died that held these. The batch of which too many workers have died by now, or None."""
         for batch in sorted(held):
-            self._alone.discard(batch)
             self._deaths[batch] += 1
             if self._deaths[batch] >= MOST_DEATHS:
                 return batch
-        self._again = deque(sorted([*self._again, *held]))
+        self.returned(held)
         return None
+
+    def returned(self, held: Collection[int]) -> None:
+        """A worker held these and had no part in them: they are given out again."""
+        self._alone -= set(held)
+        self._again = deque(sorted([*self._again, *held]))
 
     def done(self, batch: int) -> None:
         """The batch's result is in."""
