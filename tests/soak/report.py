@@ -45,9 +45,8 @@ class Report:
         (out / "soak.md").write_text(text, encoding="utf-8")
         rounds = [asdict(each) for each in self.outcomes]
         about = {"seed": self.seed, "seconds": round(seconds), "notes": self.notes, "rounds": rounds}
-        (out / "soak.json").write_text(
-            _FOLDERS.sub("…/", json.dumps(about, indent=1, ensure_ascii=False)) + "\n", encoding="utf-8"
-        )
+        record = _FOLDERS.sub("…/", json.dumps(about, indent=1, ensure_ascii=False))
+        (out / "soak.json").write_text(f"{record}\n", encoding="utf-8")
         print(text)
 
     def _markdown(self, seconds: float) -> str:

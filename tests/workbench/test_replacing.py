@@ -1,11 +1,15 @@
 """Files and folders appear whole, and what was there before is never lost."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from workbench.files.replacing import new_file, new_folder, recover, remove_partials
+from workbench.files.replacing import new_file, new_file_and_folder, new_folder, recover, recover_pair, remove_partials
 
 
 @pytest.fixture
@@ -90,3 +94,71 @@ def test_the_partial_folders_of_killed_processes_are_removed_by_whoever_holds_th
         out.with_name(name).mkdir()
     remove_partials(out)
     assert sorted(entry.name for entry in out.parent.iterdir()) == [".other.1.partial", "out"]
+
+
+_WRITE_A_PAIR_AND_DIE = """
+import os, sys
+from pathlib import Path
+from workbench.files.replacing import new_file_and_folder
+
+renames, place = int(sys.argv[1]), Path(sys.argv[2])
+
+def die(event, arguments):
+    global renames
+    if event == "os.rename":
+        if renames == 0:
+            os._exit(9)
+        renames -= 1
+
+with new_file_and_folder(place / "out.json", place / "out") as (file, folder):
+    file.write_text("new")
+    (folder / "new").write_text("new")
+    sys.addaudithook(die)
+"""
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_a_file_that_is_there_belongs_to_the_folder_beside_it_whenever_the_process_is_killed(
+    out: Path, renames: int
+) -> None:
+    file = out.with_name("out.json")
+    file.write_text("old")
+    subprocess.run([sys.executable, "-c", _WRITE_A_PAIR_AND_DIE, str(renames), str(out.parent)], check=False)
+    if file.exists():
+        assert [entry.name for entry in out.iterdir()] == [file.read_text()]
+    recover_pair(file, out)
+    expected = "old" if renames < 4 else "new"
+    assert file.read_text() == expected
+    assert [entry.name for entry in out.iterdir()] == [expected]
+    with new_file_and_folder(file, out) as (new, _):
+        new.write_text("newest")
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["out", "out.json"]
+    assert (file.read_text(), list(out.iterdir())) == ("newest", [])
+
+
+@pytest.mark.parametrize("error", [OSError("disk gone"), KeyboardInterrupt()])
+@pytest.mark.parametrize("stuck", [".out.json.", ".out."])
+def test_the_old_pair_comes_back_where_a_new_one_cannot_take_its_place(
+    out: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, stuck: str
+) -> None:
+    file = out.with_name("out.json")
+    file.write_text("old")
+    own = f"{stuck}{socket.gethostname()}.{os.getpid()}.partial"
+    monkeypatch.setattr(Path, "rename", failing(Path.rename, error, lambda path: path.name == own))
+    with pytest.raises(type(error)), new_file_and_folder(file, out) as (new, _):
+        new.write_text("new")
+    assert sorted(entry.name for entry in out.parent.rglob("*")) == ["old", "out", "out.json"]
+    assert file.read_text() == "old"
+
+
+def test_what_processes_that_are_no_more_began_to_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    own, other = f".out.{socket.gethostname()}", ".out.elsewhere"
+    for name in (f"{own}.{process.pid}.partial", f"{own}.{process.pid}.gone", f"{own}.{os.getppid()}.partial"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"{other}.{process.pid}.partial").mkdir()
+    with new_folder(tmp_path / "out"):
+        pass
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == sorted(["out", f"{own}.{os.getppid()}.partial", f"{other}.{process.pid}.partial"])

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,11 +94,10 @@ def _export_results(run: Run, path: Path, overwrite: bool) -> None:
 
 def _export_panoptic(run: Run, path: Path, overwrite: bool) -> tuple[str, ...]:
     folder = path.with_suffix("")
+    replacing.recover_pair(path, folder)
     staging.check_file(path, overwrite)
     staging.check_folder(folder, overwrite)
-    with ExitStack() as stack:  # leaves in reverse: the PNGs are in place when the JSON appears
-        json_file = stack.enter_context(replacing.new_file(path))
-        png_folder = stack.enter_context(replacing.new_folder(folder))
+    with replacing.new_file_and_folder(path, folder) as (json_file, png_folder):
         return write_coco_panoptic(
             chunks_of(run), run.categories, json_file, png_folder, run.dataset.category_id_offset
         )
