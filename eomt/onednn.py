@@ -42,8 +42,8 @@ def _serves(layer: nn.Linear, inputs: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-        and torch.backends.mkldnn.enabled
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and bool(torch.backends.mkldnn.enabled)
         and _is_plain(layer)
         and _trusted()
     )
@@ -79,7 +79,7 @@ def _trusted() -> bool:
 def _gives_what_torch_gives() -> bool:
     random = np.random.default_rng(0)  # torch's own generators are the caller's, who may have seeded them
     inputs = torch.from_numpy(random.standard_normal((2, 150, 512), np.float32))
-    layer = nn.utils.skip_init(nn.Linear, 512, 96, device="cpu", dtype=torch.float32)
+    layer = nn.utils.skip_init(nn.Linear, 512, 96, dtype=torch.float32)  # type: ignore[no-untyped-call]
     layer.weight.copy_(torch.from_numpy(random.standard_normal((96, 512), np.float32) * 512**-0.5))
     layer.bias.copy_(torch.from_numpy(random.standard_normal(96, np.float32)))
     expected = layer(inputs)

@@ -31,7 +31,7 @@ def choose_device(name: str) -> torch.device:
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
     """Convolutions of float32 in float32: on a GPU torch lets cuDNN round their inputs to the ten bits of TF32."""
-    settings = torch.backends.cudnn.conv
+    settings = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = settings.fp32_precision
     settings.fp32_precision = "ieee"
     try:
