@@ -175,7 +175,10 @@ def open_target(dataset: Dataset, categories: Sequence[Category], name: str | No
         existing.dataset.persistent = True  # it is not where the process that made it was killed at the very end
         return existing
     # Under another name until it says what it is: FiftyOne clears away what is not persistent, if this is killed.
-    made = fo.Dataset(f"{name} being made by {os.getpid()}")
+    meanwhile = f"{name} being made by {os.getpid()}"
+    if fo.dataset_exists(meanwhile):  # an attempt of this process failed, or one of the same number was killed
+        fo.delete_dataset(meanwhile)
+    made = fo.Dataset(meanwhile)
     made.add_sample_field(names.IMAGE_ID, fo.StringField)
     made.create_index(names.IMAGE_ID, unique=True)
     info = {**about, "categories": [_category_info(c) for c in categories], "ground_truth": {}, "runs": {}}
