@@ -14,7 +14,7 @@ _COLUMNS = (
     *("fault", "command", "rounds", "faults met", *SIGNALS, "clear errors", "resumed"),
     *("losses", "duplicates", "unclear", "left over"),
 )
-_FOLDERS = re.compile(r"/(?:[\w.+-]+/)+")  # of the machine, which a report does not name
+_FOLDERS = re.compile(r"(?<![\w.+-])/(?:[\w.+-]+/)+")  # of the machine, which a report does not name
 _LONGEST = 300
 _MEANINGS = """\
 A round is a command that meets one to four faults, one after another, and is then given once more without any.
