@@ -37,6 +37,7 @@ from workbench.files import claims
 from workbench.formats.base import Category, Task
 from workbench.manifests import MANIFEST as MANIFEST
 from workbench.manifests import MANIFEST_VERSION, read_manifest
+from workbench.measured import read_metrics
 from workbench.segments import CANDIDATE_SCHEMA, DAMAGED_PARQUET
 from workbench.storage import is_mirror_written_out, is_url, local_path, remote_runs, shown, url_of
 from workbench.store import CANDIDATES, SegmentStore, SegmentStoreWriter, sync_folder
@@ -175,17 +176,11 @@ class Run:
             ) from error
 
     def metrics(self) -> dict[str, Any]:
-        """What `workbench evaluate` measured. Raises RunError before that."""
+        """What `workbench evaluate` measured. Raises RunError before that, and for a file that it did not write."""
         file = self.path / "metrics.json"
         if not file.exists():
             raise RunError(f"{self.place}: not evaluated yet. Run `workbench evaluate {self.place}`.")
-        try:
-            metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{file}: not readable as JSON ({error}). Run `workbench evaluate {self.place}`.") from error
-        if not isinstance(metrics, dict):
-            raise RunError(f"{file}: it holds no metrics. Run `workbench evaluate {self.place}`.")
-        return metrics
+        return read_metrics(file, self.place)
 
     def updated(self, **changes: Any) -> "Run":
         """The same run with those manifest keys replaced, on disk too."""

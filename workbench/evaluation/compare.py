@@ -16,7 +16,7 @@ from workbench.errors import EvaluationError
 from workbench.evaluation.bootstrap import METHOD, StoredCounts, low_high, point, sample
 from workbench.evaluation.evaluation import Progress, evaluate
 from workbench.evaluation.headlines import main_headline
-from workbench.evaluation.keeping import DETECTIONS, METRICS, PER_IMAGE
+from workbench.evaluation.keeping import DETECTIONS, METRICS, PER_IMAGE, check_rows
 from workbench.evaluation.per_image_quality import qualities
 from workbench.evaluation.resampling import Bootstrap, notes_on
 from workbench.formats import open_dataset
@@ -97,7 +97,8 @@ def evaluated(
 ) -> Mapping[str, Any]:
     """The run's metrics.json: as it is where it is newer than the run and of the dataset as it is now, else made.
 
-    `dataset` stands in for the run's own. `bootstrap` adds intervals to what is made.
+    `dataset` stands in for the run's own. `bootstrap` adds intervals to what is made. Raises RunError where its files
+    are not what an evaluation leaves.
     """
     run.check_whole()
     files = [run.path / name for name in (METRICS, PER_IMAGE, DETECTIONS)]
@@ -106,6 +107,7 @@ def evaluated(
         metrics = run.metrics()
         truth = dataset or open_dataset(run.dataset)
         if fresh and metrics["provenance"]["dataset"]["fingerprint"] == truth.fingerprint():
+            check_rows(run)
             return metrics
     return evaluate(run, dataset, progress, bootstrap).metrics
 

@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench import runs
+from workbench.errors import RunError
 from workbench.evaluation.matches import MATCH_SCHEMA
 from workbench.evaluation.passes import Keep, Keeping
 from workbench.evaluation.per_image import DETECTION_SCHEMA, PER_IMAGE_SCHEMA
 from workbench.formats.base import Dataset
 from workbench.runs import Run
-from workbench.segments import write_parquet
+from workbench.segments import DAMAGED_PARQUET, write_parquet
 from workbench.storage import shown
 from workbench.store import sync_folder
 
@@ -30,6 +31,7 @@ PER_IMAGE, DETECTIONS = "per_image.parquet", "detections.parquet"
 ERRORS, CONFUSION, SLICES = "errors.parquet", "confusion.parquet", "slices.parquet"
 _ROWS_A_GROUP = 2**16
 _STAGING = ".evaluation.partial"
+_SINCE_TYPES = ("error_type", "error_segment_id")  # a match table of an older version lacks them
 _PACKAGES = ("eomt-workbench", "numpy", "numba", "pyarrow", "pycocotools")
 
 
@@ -102,6 +104,21 @@ def publish(place: Path, folder: Path, metrics: dict[str, Any], tables: Mapping[
             file.replace(folder / file.name)
     (place / METRICS).replace(folder / METRICS)
     sync_folder(folder)
+
+
+def check_rows(run: Run) -> None:
+    """Raises RunError, naming file and remedy, where the tables of a run's evaluation have other columns, or none."""
+    remedy = f"Run `workbench evaluate {run.place}` again."
+    for name, schema in ((PER_IMAGE, PER_IMAGE_SCHEMA), (DETECTIONS, DETECTION_SCHEMA), (MATCHES, MATCH_SCHEMA)):
+        file = run.path / name
+        try:
+            found = pq.read_schema(file)
+        except DAMAGED_PARQUET as error:
+            raise RunError(f"{file}: not a readable Parquet file ({error}). {remedy}") from error
+        for column in schema:
+            there = found.field(column.name).type if column.name in found.names else None
+            if there != column.type and not (there is None and column.name in _SINCE_TYPES):
+                raise RunError(f"{file}: its column {column.name} is {there or 'missing'}, not {column.type}. {remedy}")
 
 
 def provenance(run: Run, dataset: Dataset) -> dict[str, Any]:
