@@ -237,6 +237,24 @@ def compiled_with(
     monkeypatch.setattr(passes, "compiler", lambda: compile_one)
 
 
+def test_smaller_batches_are_compiled_too(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled_with(monkeypatch, lambda function: torch.compile(function, dynamic=False, backend=counter))
+    subject = predictor("panoptic", like_a_gpu=True, dtype=torch.bfloat16, compiled=True, batch_size=16)
+    compiled = []
+    while True:
+        before = counter.frame_count
+        predicted(subject, paths[:1])
+        compiled.append(counter.frame_count - before)
+        if subject.batch_size == 1:
+            break
+        subject._passes._halve()
+    assert len(compiled) == 5 and compiled == compiled[:1] * 5 and compiled[0] >= 3
+
+
 def test_compiled_parts_meet_no_new_shape_in_later_batches(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._dynamo.testing import CompileCounter
 

@@ -130,6 +130,8 @@ class Passes:
         torch.cuda.empty_cache()  # does nothing where there is no GPU
         self._note(f"Out of memory at batch size {self.batch_size}; going on with {self.batch_size // 2}.")
         self.batch_size //= 2
+        if self._fast is not None and self._compiles:
+            self._fast.compile_parts(compiler())  # what is compiled for the larger batches is of no use any more
 
 
 def compiler() -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
