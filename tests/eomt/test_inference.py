@@ -134,6 +134,21 @@ def test_a_compiler_meets_one_layer_in_few_shapes_however_many_there_are(
         torch.testing.assert_close(mine.float(), other.float(), rtol=0.02, atol=0.02)
 
 
+def test_each_of_many_models_in_a_process_is_compiled() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    compiled = []
+    for width in (16, 32, 48):  # of three shapes each, where torch compiles eight of one code
+        model = tiny_model(hidden_size=width, num_attention_heads=2).eval()
+        model.attn_mask_probs.copy_(torch.tensor([1.0, 0.0]))
+        fast, counter = FastEomt(model, torch.bfloat16), CompileCounter()
+        fast.compile_parts(partial(torch.compile, dynamic=False, fullgraph=True, backend=counter))
+        fast.predict(pixels(model))
+        compiled.append(counter.frame_count)
+    assert compiled == [4, 4, 4]
+
+
 def test_eagerly_again_after_a_compiler() -> None:
     model = tiny_model().eval()
     fast = FastEomt(model, torch.bfloat16)
