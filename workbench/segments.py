@@ -104,14 +104,17 @@ def concat(tables: Sequence[pa.Table], schema: pa.Schema = SEGMENT_SCHEMA) -> pa
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write one Parquet file (zstd). The caller makes it appear atomically: see `runs.py`."""
-    pq.write_table(table, path, compression="zstd", write_statistics=True)
+    """Write one Parquet file (zstd), its pages with checksums. The caller makes it appear atomically: see `runs.py`."""
+    # A flipped bit in a score is a score like any other: neither zstd nor the check of masks would notice. Headers and
+    # footers have no checksums. Measured: 3 to 11 % of the time to write, 11 to 15 % of reading without any check.
+    pq.write_table(table, path, compression="zstd", write_statistics=True, write_page_checksum=True)
 
 
 def read_parquet(paths: Iterable[Path], schema: pa.Schema = SEGMENT_SCHEMA) -> pa.Table:
     """The rows of Parquet files written with `schema`, in the order of `paths`, every RLE checked.
 
-    Raises SegmentTableError for a file that is no Parquet, a newer schema version, other columns, or a broken RLE.
+    Raises SegmentTableError for a file that is no Parquet, or whose pages do not match their checksums, a newer schema
+    version, other columns, or a broken RLE.
     """
     return concat([_read_one(path, schema) for path in paths], schema)
 
@@ -193,7 +196,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)  # older files have none
         version = int((file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"0"))
         if version > SCHEMA_VERSION:
             raise SegmentTableError(

@@ -161,3 +161,22 @@ def test_an_image_that_failed_needs_no_size() -> None:
     )
     assert table.schema.equals(IMAGE_SCHEMA, check_metadata=True)
     assert table["height"].to_pylist() == [None]
+
+
+def test_no_flipped_bit_is_read_as_another_score(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).random(200).tolist()
+    row = segment_table(columns()).slice(0, 1).to_pydict()
+    path = tmp_path / "part.parquet"
+    write_parquet(segment_table({name: values * 200 for name, values in row.items()} | {"score": scores}), path)
+    whole = path.read_bytes()
+    column = pq.read_metadata(path).row_group(0).column(SEGMENT_SCHEMA.get_field_index("score"))
+    for place in range(column.dictionary_page_offset + 100, column.data_page_offset, 50):  # after the page's header
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(SegmentTableError, match="CRC checksum verification failed"):
+            read_parquet([path])
+
+
+def test_a_file_without_checksums_is_still_read(tmp_path: Path) -> None:
+    table = segment_table(columns())
+    pq.write_table(table, tmp_path / "older.parquet", compression="zstd")
+    assert read_parquet([tmp_path / "older.parquet"]).equals(table)
