@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from workbench.cli.bench_scale import capacity, fleet, out_option, scale_evaluate, stages
+from workbench.cli.bench_scale import capacity, engines, fleet, out_option, scale_evaluate, stages
 from workbench.cli.bench_throughput import throughput
 
 # Those of workbench.bench.evaluate.PARTS, which is slow to import.
@@ -225,5 +225,5 @@ def audit(
     benchmark(rate, seeds, series, command_line(context), out, lambda text: click.echo(text, err=True))
 
 
-for _command in (throughput, scale_evaluate, stages, capacity, fleet):
+for _command in (throughput, scale_evaluate, stages, engines, capacity, fleet):
     bench.add_command(_command)

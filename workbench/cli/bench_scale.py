@@ -45,6 +45,34 @@ def stages(context: click.Context, /, out: Path | None, **options: Any) -> None:
 
 
 @click.command()
+@click.option(
+    "--engine",
+    "engines",
+    type=click.Choice(["processes", "ray"]),
+    multiple=True,
+    default=("processes", "ray"),
+    show_default="all",
+    help="May be given twice.",
+)
+@click.option("--images", type=click.IntRange(4), default=40, help="Of the bundled sample.")
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Commands each, after the first.")
+@out_option
+@click.pass_context
+def engines(context: click.Context, engines: tuple[str, ...], images: int, rounds: int, out: Path | None) -> None:
+    """Predict by two processes and by two Ray workers, against one process: the same rows, then the time.
+
+    Also tells what an image costs the command that gives out batches and commits rows. On a CPU; takes minutes.
+
+    \b
+    workbench bench engines --engine processes --rounds 1
+    """
+    from workbench.bench.engines import benchmark
+    from workbench.bench.reporting import command_line
+
+    benchmark(engines, images, rounds, command_line(context), out, lambda text: click.echo(text, err=True))
+
+
+@click.command()
 @click.option("--images", type=click.IntRange(8), default=500_000, help="For CPU workers; GPUs get ten times as many.")
 @click.option("--seeds", type=click.IntRange(1), default=3, help="Simulations of each fleet.")
 @out_option
@@ -67,7 +95,14 @@ def fleet(context: click.Context, images: int, seeds: int, out: Path | None) -> 
 
 @click.command()
 @click.option("--images", type=float, multiple=True, help="1e9 is a billion; may be given several times.")
-@click.option("--gpus", type=click.IntRange(1), multiple=True, default=(1, 8, 1000), show_default=True)
+@click.option(
+    "--gpus",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(1, 8, 1000),
+    show_default=True,
+    help="That share the work; may be given several times.",
+)
 @click.option(
     "--images-per-second",
     "gpu_images_per_second",

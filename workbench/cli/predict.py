@@ -121,7 +121,7 @@ class BatchSize(click.ParamType[int | str]):
 @click.option(
     "--num-workers",
     type=click.IntRange(1),
-    help="With --engine ray. Default: one a GPU of the cluster, or one a node where it has none.",
+    help="With --engine ray: so many workers. Default: one a GPU of the cluster, or one a node where it has none.",
 )
 @click.option(
     "--address",
