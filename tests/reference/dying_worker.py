@@ -40,7 +40,7 @@ def die_while_sending() -> None:
 
 def die_while_reading(image_id: str) -> None:
     """Whenever the image's turn comes."""
-    reader = work.reader
+    from workbench.prediction.reading import reader
 
     def deadly(*given: Any) -> Any:
         read = reader(*given)
@@ -52,7 +52,7 @@ def die_while_reading(image_id: str) -> None:
 
         return read_or_die
 
-    work.reader = deadly
+    vars(work)["reader"] = deadly
 
 
 if __name__ == "__main__":
