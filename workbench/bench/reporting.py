@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from workbench.bench.measuring import Result, Timings
+from workbench.cores import usable_cores
 
 _WIDTH = 120
 
@@ -50,7 +51,8 @@ class Report:
 def machine(packages: Sequence[str], threads: int | None = None, device: str = "cpu") -> dict[str, str]:
     """What it was measured on; packages that are not installed are left out. `device` may be a GPU's name."""
     about = {
-        "processor": f"{cpu_name()}, {cores()} cores usable" + ("" if threads is None else f", {threads} threads used"),
+        "processor": f"{cpu_name()}, {usable_cores()} cores usable"
+        + ("" if threads is None else f", {threads} threads used"),
         "device": device,
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "load average": f"{os.getloadavg()[0]:.1f}",
@@ -134,11 +136,6 @@ def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
     return found[1] if found else platform.processor() or "CPU"
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _HEAD = (

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from workbench import ray_cluster
+from workbench.cores import check_processes
 from workbench.errors import EngineError, OptionError, WorkbenchError, did_you_mean
 
 Item = TypeVar("Item")
@@ -62,8 +63,7 @@ class Processes:
     number: int
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise OptionError(f"--processes is {self.number}; it must be at least 1.")
+        check_processes(self.number)
 
     @contextmanager
     def workers(self) -> Iterator[Workers]:

@@ -1,11 +1,11 @@
 """Which engine the options ask for; options that do not go together are told before anything is started."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from workbench.cores import check_processes, usable_cores
 from workbench.errors import OptionError, did_you_mean
 from workbench.prediction.device import choose_device
 from workbench.prediction.engines.base import Engine
@@ -60,11 +60,6 @@ def choose_devices(names: str) -> list[torch.device]:
     return [choose_device(name) for name in listed]
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def default_readers(cores: int) -> int:
     """Threads that read images, where nothing is said."""
     return min(_MOST_READERS, cores)
@@ -80,7 +75,9 @@ def _check(
 ) -> None:
     if engine not in ENGINES:
         raise OptionError(f"no engine {engine!r}. {did_you_mean(engine, ENGINES)}")
-    for name, value in (("processes", processes), ("num-workers", num_workers), ("workers", readers)):
+    if processes is not None:
+        check_processes(processes)
+    for name, value in (("num-workers", num_workers), ("workers", readers)):
         if value is not None and value < 1:
             raise OptionError(f"--{name} is {value}; it must be at least 1.")
     if engine != "ray":
