@@ -176,7 +176,7 @@ class _Pool:
                 ready.close()
                 self._processes.remove(process)
                 if not told_to_stop:
-                    self._replace(process, how)
+                    self._replace(process, how, in_order)
                 continue
             self._take(process, message, in_order)
 
@@ -199,13 +199,13 @@ class _Pool:
             self._reports.add(report)
         in_order.add(number, result)
 
-    def _replace(self, dead: _Process, how: str) -> None:
+    def _replace(self, dead: _Process, how: str, in_order: "InOrder[EncodedBatch | Exception]") -> None:
         """Start another process for a dead one, or go on without where that has not helped before.
 
         Raises EngineError where none is left, and where a batch has ended too many of them.
         """
         if dead.ready:
-            self._give_up_or_tell(dead, how)
+            self._blame(dead, how, in_order)
             self._start(dead.device)
             return
         self._schedule.returned(dead.held)
@@ -221,18 +221,22 @@ class _Pool:
                 "memory; without them the reason may be told."
             )
 
-    def _give_up_or_tell(self, dead: _Process, how: str) -> None:
-        """Tell of a death. Raises EngineError where as many have died of one batch as may."""
+    def _blame(self, dead: _Process, how: str, in_order: "InOrder[EncodedBatch | Exception]") -> None:
+        """Tell of a death. Where too many have died of one batch, an EngineError is what becomes of it in its turn."""
         if dead.failed:
             return  # as was to be expected
         numbers = sorted(dead.held)
         culprit = self._schedule.lost(numbers)
         if culprit is not None:
-            raise EngineError(
+            self._schedule.returned([number for number in numbers if number != culprit])
+            self._schedule.end_before(culprit)
+            error = EngineError(
                 f"{MOST_DEATHS} worker processes died while they predicted {names(dead.held[culprit])}; the last one "
                 f"was {how}. Leave these images out (--images), or take a smaller --batch-size or fewer --processes; "
                 "everything before them is kept."
             )
+            in_order.add(culprit, error)
+            return
         doing = f"while it predicted {names([r for n in numbers for r in dead.held[n]])}" if numbers else "while idle"
         self._note(f"A worker process on {dead.device} died {doing} ({how}). Another one goes on.")
 
