@@ -1,8 +1,9 @@
 """Fixtures that tests of both packages share."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -64,6 +65,27 @@ def s3(s3_server: "S3Server", monkeypatch: pytest.MonkeyPatch) -> Iterator["S3Se
     for key in s3_server.keys("bucket"):
         s3_server.client.delete_object(Bucket="bucket", Key=key)
     s3_server.client.delete_bucket(Bucket="bucket")
+
+
+@pytest.fixture(scope="session")
+def ray_ended() -> Iterator[None]:
+    """Ray's processes end with the session."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture
+def ray_cluster(request: pytest.FixtureRequest) -> Any:
+    """Ray with two cores of this machine, to which this process is connected: the same for all tests, as it is dear."""
+    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    request.getfixturevalue("ray_ended")
+    if not ray.is_initialized():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own settings warn of each other
+            ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    return ray
 
 
 @pytest.fixture

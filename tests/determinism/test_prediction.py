@@ -5,7 +5,7 @@ A way of predicting that must not move a bit is one entry of `WAYS`; another eng
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "a Ray cluster": {"engine": "ray", "num_workers": 2, "device": "cpu"},
 }
 """Options of `predict`."""
+SLOW = ("two readers", "a Ray cluster")
+"""That four readers and tests/workbench/test_engines.py promise too, but for the bytes of Ray's files."""
 
 
 def files_of(run: Run, *folders: str) -> dict[str, bytes]:
@@ -57,15 +59,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "SECONDS_PER_SHARD", float("inf"))
 
 
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] if way in SLOW else []) for way in WAYS])
 def test_rows_do_not_depend_on_who_predicts_them(
     way: str, scenes: Path, undisturbed: Callable[[str], Run], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -119,7 +113,10 @@ class CtrlC(Progress):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("ways", [("again", "four readers"), ("two readers", "two processes")])
+@pytest.mark.parametrize(
+    "ways",
+    [("again", "four readers"), pytest.param(("two readers", "two processes"), marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("after", [1, 5])
 def test_resumed_rows_are_those_of_an_undisturbed_run(
     ways: tuple[str, str], after: int, scenes: Path, undisturbed: Callable[[str], Run], tmp_path: Path

@@ -15,7 +15,8 @@ from workbench.prediction.progress import Progress
 @pytest.mark.slow
 @pytest.mark.filterwarnings(r"ignore:`use_.*` is deprecated:DeprecationWarning")
 def test_a_killed_worker_and_a_lost_node_cost_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    ray.shutdown()  # the cluster of other tests, which is begun anew where it is needed
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr(ray_data, "IMAGES_PER_BLOCK", 2)

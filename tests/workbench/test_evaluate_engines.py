@@ -54,15 +54,6 @@ def processes() -> Iterator[Workers]:
         yield workers
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Ray with two cores, which later connections find."""
-    ray = pytest.importorskip("ray")
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield ray
-    ray.shutdown()
-
-
 class Known:
     """An engine of workers that are there already."""
 
@@ -139,9 +130,11 @@ def through(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
     monkeypatch.setattr(engines, "chosen", lambda *options: engine)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if "corrected" in case else []) for case in CASES]
+)
 def test_processes_and_ray_leave_the_bytes_that_one_process_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Workers, cluster: Any, case: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Workers, ray_cluster: Any, case: str
 ) -> None:
     task, options = CASES[case]
     run, dataset = a_run(tmp_path / "run", task)
@@ -155,15 +148,26 @@ def test_processes_and_ray_leave_the_bytes_that_one_process_leaves(
         assert left_by(run) == alone
 
 
-@pytest.mark.parametrize("workers", [1, 3, 20])
+@pytest.mark.parametrize("case", [case for case in CASES if "corrected" in case])
+def test_corrected_numbers_are_the_same_from_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    task, options = CASES[case]
+    run, dataset = a_run(tmp_path / "run", task)
+    evaluate(run, dataset, **options)
+    alone = left_by(run)
+    through(monkeypatch, Known(Workers(2, 4, by_pickle)))
+    evaluate(run, dataset, **options)
+    assert left_by(run) == alone
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 4, 9])
-def test_partitions_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, workers: int) -> None:
+def test_partitions_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     run, dataset = a_run(tmp_path / "run", "panoptic", images)
     evaluate(run, dataset)
     alone = left_by(run)
-    through(monkeypatch, Known(Workers(workers, 2 * workers, by_pickle)))
-    evaluate(run, dataset)
-    assert left_by(run) == alone
+    for workers in (1, 3, 20):
+        through(monkeypatch, Known(Workers(workers, 2 * workers, by_pickle)))
+        evaluate(run, dataset)
+        assert left_by(run) == alone, workers
 
 
 def test_progress_reaches_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +181,7 @@ def test_progress_reaches_all_images(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_worker_raises_is_our_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Workers, cluster: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: Workers, ray_cluster: Any
 ) -> None:
     run, dataset = a_run(tmp_path / "run", "panoptic")
     last = run.store.segments_folder / run.store.parts[-1]
@@ -194,7 +198,7 @@ def test_what_a_worker_raises_is_our_error(
     assert not (run.path / "metrics.json").exists()
 
 
-def test_ray_begins_the_work_of_a_killed_worker_again(tmp_path: Path, cluster: Any) -> None:
+def test_ray_begins_the_work_of_a_killed_worker_again(tmp_path: Path, ray_cluster: Any) -> None:
     mark = str(tmp_path / "been here")
 
     def dies_once(number: int) -> int:
