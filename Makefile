@@ -84,7 +84,7 @@ memory-push: install  ## The same of browse, prelabel and pull, against a databa
 long-runs: install  ## Predict 50,000 images with a simulated model and read them from 1,000 shards; minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.long_runs.long
 
-soak: install  ## Put every command under faults: killed, disk full, damaged shards, ...; an hour
+soak: install  ## Put every command under faults: killed, disk full, damaged shards, ...; about 40 minutes on two cores
 	$(BIN)/python -m tests.soak.long
 
 fuzz: install  ## Read 100,000 damaged files with every reader; minutes

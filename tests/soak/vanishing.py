@@ -18,7 +18,10 @@ _ANOTHER = "made differently"  # the data set had another fingerprint without th
 
 
 def vanishing_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Outcome:
-    """An image or a label map goes; the command goes without, or names it; then it is there again."""
+    """An image or a label map goes; the command goes without, or names it; then it is there again.
+
+    A result of a command that went without says so in its provenance (another fingerprint of the data set).
+    """
     usual = place.undisturbed(scenario)
     event = draw.randint(1, usual.events)
     world = place.fresh()
@@ -29,8 +32,8 @@ def vanishing_round(place: Workplace, scenario: Scenario, draw: random.Random) -
     shutil.copy2(place.template / name, world / name)
     if scenario.command == "predict":
         return with_findings(outcome, begin(scenario, "", "", losses=_lost_images(place, scenario, name)))
-    if scenario.command not in ("audit", "report"):  # whose pages show no picture of what is not there
-        outcome = with_findings(outcome, examine(place, scenario, usual, told=ended.code != 0))
+    if ended.code != 0 and scenario.command not in ("audit", "report"):  # whose pages show no picture that is not there
+        outcome = with_findings(outcome, examine(place, scenario, usual, told=True))
     if _ANOTHER in place.run(scenario.repeated).stderr:
         outcome = replace(outcome, ended="clear error")
         for output in scenario.outputs:
@@ -60,4 +63,6 @@ def _pictures(world: Path, scenario: Scenario) -> list[str]:
         "import": (scenario.arguments[1].removesuffix(".json"),),
         "evaluate": (_LABEL_MAPS,),
     }.get(scenario.command, ("data/images", _LABEL_MAPS))
+    if not all((world / folder).is_dir() for folder in folders):  # a source without pictures
+        folders = ("data/images",)
     return sorted(str(path.relative_to(world)) for folder in folders for path in (world / folder).iterdir())
