@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.errors import RunError
 from workbench.formats.base import TASKS
-from workbench.storage import shown
+from workbench.storage import shown, url_of
 
 MANIFEST_VERSION = 1
 MANIFEST = "run.json"
@@ -18,9 +18,9 @@ def read_manifest(file: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(
-            f"{shown(file.parent)}: not a run folder (it has no {MANIFEST}). `workbench predict` makes one."
-        ) from None
+        there = file.parent.exists() or url_of(file.parent) is not None
+        lacks = f"it has no {MANIFEST}" if there else "it does not exist"
+        raise RunError(f"{shown(file.parent)}: not a run folder ({lacks}). `workbench predict` makes one.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file}: not readable as JSON ({error}).") from error
     version = manifest.get("version") if isinstance(manifest, dict) else None

@@ -9,8 +9,9 @@ import torch
 import workbench
 from eomt.modeling import EomtForUniversalSegmentation
 from workbench import catalog
+from workbench.errors import ModelError
 from workbench.formats import open_dataset
-from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS
+from workbench.prediction.checkpoint import BUNDLED_CHECKPOINTS, open_checkpoint
 from workbench.prediction.defaults import BUNDLED_MODEL
 
 FOLDER = BUNDLED_CHECKPOINTS / BUNDLED_MODEL
@@ -36,3 +37,9 @@ def test_the_bundled_checkpoint_scores_what_its_card_says(tmp_path: Path) -> Non
     measured = workbench.evaluate(run).metrics["panoptic"]["all"]["pq"]
     assert measured == pytest.approx(float(stated.group(1)), abs=0.003)  # one segment more or less moves it by 0.002
     assert measured >= 0.80
+
+
+def test_a_misspelt_checkpoint_is_told_the_nearest_bundled_one() -> None:
+    told = r"eomt_scenes is neither .* nor bundled\. Did you mean 'eomt_scenes_panoptic'\?.*models list"
+    with pytest.raises(ModelError, match=told):
+        open_checkpoint("eomt_scenes")

@@ -409,7 +409,7 @@ def test_the_command_prints_tables_in_percent(bundled_run):
 def test_the_command_fails_with_one_message(in_empty_folder):
     done = CliRunner().invoke(main, ["evaluate", "nowhere"])
     assert done.exit_code == 1
-    assert done.stderr.startswith("Error: nowhere: not a run folder")
+    assert done.stderr.startswith("Error: nowhere: not a run folder (it does not exist)")
     assert done.stdout == ""
 
 
@@ -426,3 +426,15 @@ def test_an_evaluation_that_finds_no_room_leaves_the_earlier_one(tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         evaluate(run, dataset, boundary=True)
     assert {path.name: path.read_bytes() for path in run.path.glob("[a-z]*.*")} == earlier
+
+
+def test_a_run_that_cannot_be_written_is_told_with_its_remedy(monkeypatch, tmp_path):
+    def refused(self, *given, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with (
+        pytest.raises(RunError, match=r"cannot be written \(Permission denied\)\. Make it writable"),
+        keeping.staging(tmp_path),
+    ):
+        pass

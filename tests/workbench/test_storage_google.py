@@ -65,9 +65,8 @@ def test_a_run_from_and_to_google_storage_has_the_rows_of_a_local_one(gcs: GcsSe
     }
 
 
-def test_a_run_cannot_be_written_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "state", lambda url: None)
-    monkeypatch.setattr(objects, "entries", lambda url: set())
+def test_a_run_cannot_be_written_to_the_hub_which_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "attempt", lambda url, action: pytest.fail(f"{url} was asked"))
     place = storage.local_path("hf://datasets/owner/name/run")
     with pytest.raises(StorageError, match="hf:// places are only read here"), runs.lock(place):
         pass

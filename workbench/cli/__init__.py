@@ -38,7 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("workbench.cli.datasets:datasets", "List, show, check, add and download datasets."),
     "models": ("workbench.cli.models:models", "List, show and convert checkpoints."),
     "import": ("workbench.cli.transfer:import_command", "Make a run of anyone's predictions."),
-    "export": ("workbench.cli.transfer:export_command", "Write a run as COCO or index-PNG files."),
+    "export": (
+        "workbench.cli.transfer:export_command",
+        "Write runs for other tools: COCO, index PNGs, CVAT, Parquet.",
+    ),
     "sample": ("workbench.cli.sample:sample", "Generate the sample dataset."),
 }
 

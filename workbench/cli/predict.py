@@ -25,11 +25,16 @@ class BatchSize(click.ParamType[int | str]):
 
 
 @click.command()
-@click.option("--dataset", required=True, help="Name of a dataset (see `workbench datasets list`) or its TOML file.")
+@click.option(
+    "--dataset",
+    required=True,
+    help="Name of a dataset (see `workbench datasets list`), or its TOML file or URL.",
+)
 @click.option(
     "--model",
-    help="Hub id, folder, or bundled checkpoint. Default: the bundled one for bundled data; else the published model "
-    "for the dataset's classes and task, such as tue-mps/coco_panoptic_eomt_large_640 for COCO panoptic.",
+    help="Hub id, folder, URL (s3://, gs://), or bundled checkpoint. Default: the bundled one for bundled data; else "
+    "the published model for the dataset's classes and task, such as tue-mps/coco_panoptic_eomt_large_640 for COCO "
+    "panoptic.",
 )
 @click.option(
     "--task",

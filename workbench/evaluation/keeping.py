@@ -40,7 +40,13 @@ def staging(folder: Path) -> Iterator[Path]:
     """A hidden folder inside `folder` for an evaluation under way; gone when the block ends, published or not."""
     place = folder / _STAGING
     shutil.rmtree(place, ignore_errors=True)  # what a killed evaluation left
-    place.mkdir()
+    try:
+        place.mkdir()
+    except OSError as error:
+        raise RunError(
+            f"{shown(folder)}: an evaluation is kept in the run's folder, which cannot be written ({error.strerror}). "
+            "Make it writable, or copy the run to where you may write."
+        ) from error
     try:
         yield place
     finally:

@@ -13,7 +13,7 @@ from eomt.hub import HubOptions, find_file, try_find_file
 from eomt.image_processing import EomtImageProcessor
 from eomt.resizing import canvas_size
 from eomt.weight_files import INDEX, ORIGINAL, ORIGINAL_INDEX, SINGLE, shard_names
-from workbench.errors import ModelError
+from workbench.errors import ModelError, did_you_mean
 from workbench.formats.base import TASKS, Task
 from workbench.storage import local_path, url_of
 from workbench.storage.checkpoints import local_checkpoint
@@ -93,6 +93,12 @@ def open_checkpoint(model_id: str) -> Checkpoint:
     its model takes.
     """
     place = place_of(model_id)
+    bundled = [folder.name for folder in BUNDLED_CHECKPOINTS.iterdir()]
+    if "/" not in place and not Path(place).exists():  # a hub id is owner/name
+        raise ModelError(
+            f"{model_id} is neither an existing folder, nor a hub id of the form owner/name, nor bundled. "
+            f"{did_you_mean(model_id, bundled)} `workbench models list` lists the published ones too."
+        )
     if try_find_file(place, "config.json") is None:
         raise ModelError(
             f"{model_id} has no config.json. If its weights are the original repository's, "

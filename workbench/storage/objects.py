@@ -113,7 +113,7 @@ def upload(path: Path, url: str, exclusive: bool = False) -> None:
 
     Where an attempt's answer was lost, the object may be ours: one with the same bytes counts as written.
     """
-    _check_writable(url)
+    check_writable(url)
     mode = "create" if exclusive else "overwrite"
     try:
         _write(url, lambda files: files.put_file(str(path), url, mode=mode))
@@ -124,7 +124,7 @@ def upload(path: Path, url: str, exclusive: bool = False) -> None:
 
 def create(url: str, content: bytes) -> None:
     """Make a small object where there is none. Raises FileExistsError where there is one (with other bytes)."""
-    _check_writable(url)
+    check_writable(url)
     try:
         _write(url, lambda files: files.pipe_file(url, content, mode="create"))
     except FileExistsError:
@@ -155,7 +155,7 @@ def replace(url: str, content: bytes, version: str) -> bool:
 
     S3 decides that itself; elsewhere it is asked before, which leaves a moment to another writer.
     """
-    _check_writable(url)
+    check_writable(url)
     if scheme_of(url) != "s3":
         found = state(url)
         if found is None or found.version != version:
@@ -179,7 +179,7 @@ def read_or_none(url: str) -> bytes | None:
 
 def remove(url: str) -> None:
     """Remove the object; nothing happens where there is none."""
-    _check_writable(url)
+    check_writable(url)
     try:
         attempt(url, lambda files: files.rm_file(url))
     except MissingObjectError:
@@ -191,7 +191,8 @@ def age(found: ObjectState) -> float | None:
     return None if found.modified is None else time() - found.modified
 
 
-def _check_writable(url: str) -> None:
+def check_writable(url: str) -> None:
+    """Raises StorageError where places of that scheme are only read."""
     if scheme_of(url) not in WRITABLE:
         raise StorageError(
             f"{url}: {scheme_of(url)}:// places are only read here. Write to a folder or to "

@@ -61,6 +61,7 @@ def held(folder: Path) -> Iterator[None]:
     url = _url(folder)
     if offline():
         raise StorageError(f"{url}: cannot be written while {OFFLINE} is set. Unset it.")
+    objects.check_writable(url)  # before anything is asked of the store
     _refuse_foreign(url)
     with leases.held(url, _say) as lease:
         _leases[folder] = lease

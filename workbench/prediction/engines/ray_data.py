@@ -65,7 +65,8 @@ class RayEngine:
         self.workers = self._chosen(num_workers)
         self.num_workers = self.workers.count
         self.devices: Sequence[str] = (str(self.device),)
-        self.where = f"{self.num_workers} Ray workers with {self.workers.share:g} {self.workers.resource} each"
+        workers = "1 Ray worker" if self.num_workers == 1 else f"{self.num_workers} Ray workers"
+        self.where = f"{workers} with {self.workers.share:g} {self.workers.resource}" + " each" * (self.num_workers > 1)
         self.readers = readers or min(8, self.workers.threads)
 
     @contextmanager
