@@ -17,6 +17,9 @@ from tests.soak.faults import Begun, CountEvents, Surroundings
 from tests.soak.scenarios import WORLD, Scenario, lay_out
 
 _NAMES_FAILED_IMAGES = re.compile(r"\d+ failed\n  \S+: .*\w")
+_CTRL_C_IN_A_DESTRUCTOR = re.compile(  # which Python itself tells and ignores, wherever that happens
+    r"Exception ignored in: .*\nTraceback \(most recent call last\):\n(?: .*\n|\n)*KeyboardInterrupt: *\n"
+)
 _IGNORED = ("cache",)  # what can be computed again
 
 
@@ -35,7 +38,8 @@ class Ended:
 
     def unclear(self) -> list[str]:
         """What is wrong with how it ended."""
-        found = ["a traceback on stderr"] if "Traceback (most recent call last)" in self.stderr else []
+        told = _CTRL_C_IN_A_DESTRUCTOR.sub("", self.stderr)
+        found = ["a traceback on stderr"] if "Traceback (most recent call last)" in told else []
         if not self.died and self.code not in (0, 1):
             found.append(f"exit code {self.code}")
         explained = "Error: " in self.stderr or _NAMES_FAILED_IMAGES.search(self.stderr)
