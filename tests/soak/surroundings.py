@@ -11,16 +11,18 @@ from tests.soak.scenarios import Scenario
 from tests.soak.workplace import SIGNALS, Workplace
 
 _NO_ROOM = "No space left|File too large"
+_OF_STDERR = 2000  # bytes: it goes into a file too, and is to hold what the command says
 _NOT_WRITABLE = "Read-only file system|cannot be written"
 
 
 def file_limit_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Outcome:
     """No file may grow beyond so many bytes (RLIMIT_FSIZE)."""
     largest = max(place.undisturbed(scenario).sizes)
-    size = draw.choice((*place.undisturbed(scenario).sizes, draw.randrange(largest))) - 1
+    drawn = draw.choice((*place.undisturbed(scenario).sizes, draw.randrange(largest))) - 1
+    size = max(_OF_STDERR, drawn)
     outcome = begin(scenario, "file limit", f"{size} bytes a file")
     place.fresh()
-    return fault_round(place, scenario, outcome, FileLimit(max(0, size)), _nothing, _NO_ROOM)
+    return fault_round(place, scenario, outcome, FileLimit(size), _nothing, _NO_ROOM)
 
 
 def full_disk_round(place: Workplace, scenario: Scenario, draw: random.Random) -> Outcome:
