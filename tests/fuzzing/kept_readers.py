@@ -11,7 +11,7 @@ import torch
 
 from tests.fuzzing import files
 from tests.fuzzing.engine import Reader
-from tests.fuzzing.run_readers import manifest_of, parquet
+from tests.fuzzing.run_readers import METRICS, manifest_of, parquet
 from workbench.auditing import keeping
 from workbench.auditing.ranking import AUDIT_SCHEMA
 from workbench.errors import RunError
@@ -22,7 +22,6 @@ from workbench.segments import candidate_table
 from workbench.training import checkpoints, folder
 
 _FLOOR = {"dataset": "0", "candidate_floor": 0.05}
-_METRICS = {"provenance": {"evaluated": "2026-01-01", "dataset": {"fingerprint": "0"}}}
 _AUDIT = {"version": keeping.VERSION, "evaluated": "2026-01-01"}
 _SWEEP: dict[str, Any] = {
     "main": "pq",
@@ -45,7 +44,7 @@ def kept_readers(base: Path) -> tuple[Reader, ...]:
         run.mkdir(parents=True)
         whole = {
             "run.json": json.dumps({**manifest_of(base), "identity": _FLOOR}).encode(),
-            "metrics.json": json.dumps(_METRICS).encode(),
+            "metrics.json": json.dumps(METRICS).encode(),
             "audit.json": json.dumps(_AUDIT).encode(),
             "audit.parquet": parquet(_ranking()),
             "images/part-00000.parquet": b"",  # only its name is read: the shard counts
@@ -80,10 +79,10 @@ def kept_readers(base: Path) -> tuple[Reader, ...]:
                of_run("audit.json", keeping.kept), here, ("audit.json",)),
         Reader("audit ranking", "bytes", (parquet(_ranking()), parquet(_ranking(), "none")),
                of_run("audit.parquet", keeping.kept), here, ("audit.parquet",), words),
-        Reader("audited metrics", "json", (json.dumps(_METRICS).encode(),),
+        Reader("audited metrics", "json", (json.dumps(METRICS).encode(),),
                of_run("metrics.json", keeping.kept), here, ("metrics.json", "audit.json"), share=0.5),
         Reader("sweep", "json", (json.dumps(_SWEEP).encode(),),
-               of_run("sweep.json", lambda run: threshold_curve(run, _METRICS)), here, ("sweep.json",)),
+               of_run("sweep.json", lambda run: threshold_curve(run, METRICS)), here, ("sweep.json",)),
         Reader("training manifest", "json", (json.dumps(_TRAINING).encode(),),
                of_training("train.json", lambda place: folder.begin(place, _TRAINING, resume=True)), here,
                ("training of",)),

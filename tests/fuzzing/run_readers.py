@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,19 @@ from tests.fuzzing.engine import Reader
 from workbench.runs import Run
 from workbench.segments import IMAGE_SCHEMA, SEGMENT_SCHEMA, image_table, segment_table
 
+METRICS: dict[str, Any] = {
+    "mode": "strict",
+    "semantic": {"miou": 0.5, "aacc": 0.5, "macc": None, "per_category": {}},
+    "images": {"semantic": {"scored": 2, "failed": 0, "missing": 0}},
+    "notes": ["two images"],
+    "provenance": {
+        "dataset": {"name": "scenes", "fingerprint": "0"},
+        "versions": {"numpy": "2.0"},
+        "evaluated": "2026-01-01",
+    },
+}
+"""Of an evaluated run: the least that an evaluation writes."""
+
 
 def run_readers(base: Path) -> tuple[Reader, ...]:
     """The readers of a complete run of two images below `base`."""
@@ -21,7 +35,7 @@ def run_readers(base: Path) -> tuple[Reader, ...]:
         "run.json": json.dumps(manifest_of(base)).encode(),
         "predictions/part-00000.parquet": parquet(_segments()),
         "images/part-00000.parquet": parquet(_images()),
-        "metrics.json": b'{"panoptic": {"All": {"pq": 0.5}}, "version": 1}',
+        "metrics.json": json.dumps(METRICS).encode(),
     }
 
     def reading(changed: str, read: Callable[[Run], object]) -> Callable[[bytes], None]:
