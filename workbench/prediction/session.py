@@ -1,4 +1,4 @@
-"""One process's share of a run: predict the images that are missing, and record who did it, with what and when."""
+"""One sitting at a run: predict the images that are missing, on any engine, and record who did it, how and when."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -38,17 +38,7 @@ def run_session(
     to_compile = _compiled(run, plan, compiled)
     spec = _spec(run, plan, batch_size, engine.readers, profiled, to_compile)
     with engine.started(spec, progress.note, profile) as started:
-        session: dict[str, Any] = {
-            "started": _now(),
-            "engine": engine.name,
-            "num_workers": engine.num_workers,
-            "device": str(plan.device),
-            "devices": list(engine.devices),
-            "batch_size": batch_size,
-            "workers": engine.readers,
-            "compiled": to_compile,
-            "versions": versions(),
-        }
+        session = _new_session(plan, engine, batch_size, to_compile)
         if run.lost_images:
             progress.note(
                 f"{run.place} was complete, but {run.lost_images} of its images are lost: predicting them again."
@@ -118,6 +108,20 @@ def _spec(run: Run, plan: Plan, batch_size: int, readers: int, profiled: bool, c
         profiled,
         compiled,
     )
+
+
+def _new_session(plan: Plan, engine: Engine, batch_size: int, compiled: bool) -> dict[str, Any]:
+    return {
+        "started": _now(),
+        "engine": engine.name,
+        "num_workers": engine.num_workers,
+        "device": str(plan.device),
+        "devices": list(engine.devices),
+        "batch_size": batch_size,
+        "workers": engine.readers,
+        "compiled": compiled,
+        "versions": versions(),
+    }
 
 
 def _announcement(run: Run, plan: Plan, batch_size: int, engine: Engine) -> str:
